@@ -1,0 +1,1 @@
+"""Diptychs: geometry, composing and cropping panels, the trained prompt. Needs torch and pillow, no host."""

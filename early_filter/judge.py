@@ -1,0 +1,92 @@
+"""What a judge is asked and what it answers. A new judge is one file in `judges/` and one node."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import Enum
+
+from torch import Tensor
+
+Poll = Callable[[], None]
+"""Called often while judging; raises when the user interrupts."""
+
+
+@dataclass(frozen=True)
+class Question:
+    """One edit to judge: the source picture `h w 3` in 0..1, what was asked, and where it may change (`h w`)."""
+
+    source: Tensor
+    instruction: str
+    region: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Edit:
+    """One candidate's preview: the edited picture `h w 3` in 0..1, and for diptychs the left panel as it was redrawn."""
+
+    seed: int
+    panel: Tensor
+    left: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A judge's opinion of one edit.
+
+    Attributes:
+        score: higher is better, comparable between the edits of one call; None abstains.
+        broken: the edit is useless whatever its score (nothing changed, flat, NaN).
+        passed: every check was passed, so looking further is not needed; None when the judge makes no checks.
+        reasons: for people.
+        answers: what a language model said, word for word.
+    """
+
+    score: float | None = None
+    broken: bool = False
+    passed: bool | None = None
+    reasons: tuple[str, ...] = ()
+    answers: tuple[str, ...] = ()
+
+
+class Choice(Enum):
+    FIRST = "first"
+    SECOND = "second"
+    TIE = "tie"
+    ABSTAIN = "abstain"
+
+
+@dataclass(frozen=True)
+class Preference:
+    """A judge's choice between two edits, with its reasons and a language model's answers word for word."""
+
+    choice: Choice
+    reasons: tuple[str, ...] = ()
+    answers: tuple[str, ...] = ()
+
+
+class JudgeError(RuntimeError):
+    """A judge could not answer: no connection, garbage, out of memory. Says what happened and what to do."""
+
+
+class Judge(ABC):
+    """Scores edits, compares them, or both. What it does not do, it abstains from.
+
+    Selection asks for scores first; edits that score the same, or that the judge did not score, are then compared pair
+    by pair. Any exception but an interrupt counts as a failed judgement and never ends the run.
+    """
+
+    compares: bool = False
+    """Whether `compare` can answer anything but ABSTAIN."""
+
+    @property
+    @abstractmethod
+    def name(self) -> str:
+        """What reports call this judge."""
+
+    def score(self, question: Question, edits: Sequence[Edit], poll: Poll) -> list[Verdict]:
+        """One verdict for each edit, in order."""
+        return [Verdict() for _ in edits]
+
+    def compare(self, question: Question, first: Edit, second: Edit, poll: Poll) -> Preference:
+        """Which of two edits is better."""
+        return Preference(Choice.ABSTAIN)

@@ -1,0 +1,139 @@
+"""A private ComfyUI server on a free loopback port, with this pack installed, that lives as long as its `with` block."""
+
+import logging
+import os
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from .environment import Environment
+
+log = logging.getLogger(__name__)
+
+PACK = Path(__file__).resolve().parent.parent
+TINY_TEXT_ENCODERS = Path(__file__).parent / "tiny" / "text_encoders"
+START_SECONDS = 180.0
+STOP_SECONDS = 10.0
+
+
+class ServerError(RuntimeError):
+    """The server did not start; the message holds the end of its log."""
+
+
+@dataclass(frozen=True)
+class Server:
+    """A running server: its address, its private folders, its log file and process."""
+
+    url: str
+    folder: Path
+    log_file: Path
+    process: subprocess.Popen[bytes]
+
+    @property
+    def output(self) -> Path:
+        return self.folder / "output"
+
+
+@contextmanager
+def running_server(
+    environment: Environment,
+    models: Path,
+    arguments: Sequence[str] = ("--cpu",),
+    pack_name: str = "comfyui-icedit",
+) -> Iterator[Server]:
+    """Start ComfyUI on a free port with `models` as its models folder; stop it and remove its folders afterwards.
+
+    Args:
+        environment: which ComfyUI, from `environment.prepare`.
+        models: a folder with `diffusion_models/`, `vae/` and so on.
+        arguments: further command line arguments for ComfyUI.
+        pack_name: the folder name under custom_nodes that this pack gets.
+
+    Raises:
+        ServerError: the server ended or stayed silent instead of answering.
+    """
+    with tempfile.TemporaryDirectory(prefix="icedit-", ignore_cleanup_errors=True) as name:
+        folder = Path(name)
+        _lay_out(folder, models, pack_name)
+        url, command = _command(environment, folder, arguments)
+        log_file = folder / "comfyui.log"
+        with open(log_file, "wb") as output:
+            process = subprocess.Popen(
+                command, cwd=folder, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, env=_environ()
+            )
+        server = Server(url, folder, log_file, process)
+        try:
+            _wait_until_ready(server)
+            yield server
+        finally:
+            _stop(process)
+
+
+def _lay_out(folder: Path, models: Path, pack_name: str) -> None:
+    for part in ("custom_nodes", "input", "output", "temp", "user"):
+        (folder / part).mkdir()
+    _link(PACK, folder / "custom_nodes" / pack_name)
+    _link(TINY_TEXT_ENCODERS, folder / "custom_nodes" / "tiny-text-encoders")
+    kinds = sorted(entry.name for entry in models.iterdir() if entry.is_dir())
+    lines = ["icedit:", f"  base_path: {models.as_posix()!r}", *(f"  {kind}: {kind}/" for kind in kinds)]
+    (folder / "models.yaml").write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def _link(source: Path, target: Path) -> None:
+    try:
+        target.symlink_to(source, target_is_directory=True)
+    except OSError:
+        # Windows grants symbolic links to administrators and developers only.
+        shutil.copytree(source, target, ignore=shutil.ignore_patterns(".git", "__pycache__", ".*"))
+
+
+def _command(environment: Environment, folder: Path, arguments: Sequence[str]) -> tuple[str, list[str]]:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [str(environment.python), str(environment.host / "main.py"), "--base-directory", str(folder)]
+    command += ["--extra-model-paths-config", str(folder / "models.yaml")]
+    command += ["--database-url", "sqlite:///:memory:", "--listen", "127.0.0.1", "--port", str(port)]
+    command += ["--disable-auto-launch", "--disable-api-nodes", *arguments]
+    return f"http://127.0.0.1:{port}", command
+
+
+def _environ() -> dict[str, str]:
+    quiet = {"HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "DO_NOT_TRACK": "1", "PYTHONUNBUFFERED": "1"}
+    return {**os.environ, **quiet}
+
+
+def _wait_until_ready(server: Server) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline:
+        if server.process.poll() is not None:
+            raise ServerError(f"ComfyUI ended while starting, exit status {server.process.returncode}.\n{_tail(server)}")
+        try:
+            with urllib.request.urlopen(f"{server.url}/system_stats", timeout=5):
+                return
+        except (urllib.error.URLError, OSError):
+            time.sleep(0.1)
+    raise ServerError(f"ComfyUI did not answer within {START_SECONDS:.0f} s.\n{_tail(server)}")
+
+
+def _tail(server: Server, lines: int = 30) -> str:
+    return "\n".join(server.log_file.read_text(errors="replace").splitlines()[-lines:])
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    process.terminate()
+    try:
+        process.wait(STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+        log.warning("ComfyUI did not stop within %.0f s and is being killed", STOP_SECONDS)
+        process.kill()
+        process.wait()
+

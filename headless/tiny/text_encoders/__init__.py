@@ -1,0 +1,25 @@
+"""A custom node package for the embedded server only: lets the stock loaders read the tiny text encoders.
+
+ComfyUI fixes the sizes of CLIP-L and T5-XXL in its code. The tiny files say theirs in their metadata, and this hands
+them on. Files without that metadata load as ever. It defines no node.
+"""
+
+import json
+
+import comfy.sd
+import safetensors
+
+_load_clip = comfy.sd.load_clip
+
+
+def _load_clip_with_sizes(ckpt_paths, *args, model_options=None, **kwargs):
+    sizes = {}
+    for path in ckpt_paths:
+        with safetensors.safe_open(path, framework="pt") as file:
+            sizes |= json.loads((file.metadata() or {}).get("tiny_text_encoder", "{}"))
+    return _load_clip(ckpt_paths, *args, model_options={**(model_options or {}), **sizes}, **kwargs)
+
+
+comfy.sd.load_clip = _load_clip_with_sizes
+
+NODE_CLASS_MAPPINGS = {}

@@ -1,0 +1,1 @@
+"""The only importer of ComfyUI's modules: files, conditioning, patching, sampling."""

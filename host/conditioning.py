@@ -1,0 +1,57 @@
+"""Text and picture conditioning through the host's own nodes."""
+
+from typing import Any
+
+import node_helpers
+import nodes
+import torch
+from torch import Tensor
+
+Conditioning = list[Any]
+Latent = dict[str, Any]
+
+
+def encode_prompt(clip: Any, prompt: str, guidance: float) -> Conditioning:
+    """Encode a prompt and put FLUX guidance on it; 0 leaves the conditioning's guidance as it is.
+
+    Raises:
+        ValueError: when there is no text encoder.
+    """
+    if clip is None:
+        raise ValueError(
+            "clip is empty: the loader before it brought no text encoder. FLUX.1-Fill files contain none; load "
+            "clip_l and t5xxl with DualCLIPLoader, type flux."
+        )
+    conditioning = clip.encode_from_tokens_scheduled(clip.tokenize(prompt))
+    if guidance == 0:
+        return conditioning
+    return node_helpers.conditioning_set_values(conditioning, {"guidance": guidance})
+
+
+def inpaint_conditioning(
+    positive: Conditioning, negative: Conditioning, vae: Any, image: Tensor, mask: Tensor
+) -> tuple[Conditioning, Conditioning, Latent]:
+    """The host's InpaintModelConditioning for images `b h w 3` and a mask `b h w` or `b 1 h w`, checked first.
+
+    Raises:
+        ValueError: no VAE, or a mask whose batch or shape does not fit the image.
+    """
+    if vae is None:
+        raise ValueError("vae is empty: the loader before it brought no VAE. Load ae.safetensors with VAELoader.")
+    if mask.ndim == 2:
+        mask = mask[None]
+    if mask.ndim == 4 and mask.shape[1] == 1:
+        mask = mask[:, 0]
+    if mask.ndim != 3:
+        raise ValueError(f"maskDiptych has the shape {list(mask.shape)}, expected a MASK [batch, height, width].")
+    if len(mask) not in (1, len(image)):
+        raise ValueError(f"maskDiptych holds {len(mask)} masks for {len(image)} diptychs, expected 1 or {len(image)}.")
+    if mask.shape[1] * image.shape[2] != mask.shape[2] * image.shape[1]:
+        raise ValueError(
+            f"maskDiptych is {mask.shape[2]} x {mask.shape[1]}, but the diptych is {image.shape[2]} x {image.shape[1]}. "
+            "Connect both from the same DiptychCreate."
+        )
+    # The host copies one mask's grey onto all pictures, but hands a single noise mask on to samplers that then
+    # repeat it in their own ways; one mask per picture means the same everywhere.
+    mask = mask.expand(len(image), -1, -1).to(torch.float32)
+    return nodes.InpaintModelConditioning().encode(positive, negative, image, vae, mask, noise_mask=True)

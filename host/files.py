@@ -1,0 +1,39 @@
+"""Files in the host's folders."""
+
+import hashlib
+import os
+from pathlib import Path
+
+import folder_paths
+
+
+def input_pictures() -> list[str]:
+    """Names of the pictures in the host's input folder."""
+    folder = folder_paths.get_input_directory()
+    names = [entry.name for entry in os.scandir(folder) if entry.is_file()] if os.path.isdir(folder) else []
+    return sorted(folder_paths.filter_files_content_types(names, ["image"]))
+
+
+def input_picture(name: str) -> Path:
+    """Path of a picture named by an upload widget ("cat.png", "sub/cat.png", "cat.png [output]").
+
+    Raises:
+        ValueError: when the name leads outside the host's folders or no such file exists.
+    """
+    bare, folder = folder_paths.annotated_filepath(name)
+    folder = os.path.abspath(folder or folder_paths.get_input_directory())
+    path = os.path.abspath(os.path.join(folder, bare))
+    # Older hosts join the name without looking, and "../" in a shared workflow would then read any picture.
+    if not path.startswith(folder + os.sep):
+        raise ValueError(f"The picture {name!r} lies outside ComfyUI's input folder. Upload it with the button instead.")
+    if not os.path.isfile(path):
+        raise ValueError(
+            f"The picture {name!r} is not in ComfyUI's input folder. Upload it with the button, or pick another one."
+        )
+    return Path(path)
+
+
+def fingerprint(path: Path) -> str:
+    """Hash of a file's content, so that a replaced file is read again."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

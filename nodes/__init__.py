@@ -1,0 +1,18 @@
+"""What users see: one file per group of nodes."""
+
+from comfy_api.latest import ComfyExtension, io
+from typing_extensions import override
+
+from .diptych import CropRightHalf, DiptychCreate
+from .instruction import ICEFConditioning, InContextEditInstruction
+
+
+class ICEditExtension(ComfyExtension):
+    @override
+    async def get_node_list(self) -> list[type[io.ComfyNode]]:
+        return [
+            DiptychCreate,
+            InContextEditInstruction,
+            ICEFConditioning,
+            CropRightHalf,
+        ]

@@ -1,0 +1,7 @@
+"""The pack's own port types."""
+
+from comfy_api.latest import io
+
+Layout = io.Custom("ICEDIT_LAYOUT")
+
+CATEGORY = "ICEdit"

@@ -1,0 +1,72 @@
+"""Makes the pack importable as `icedit`, ComfyUI importable as itself, and offers the tiny stack and a server.
+
+Run by the embedded environment's interpreter (`nox -s tests`): ICEDIT_HOST names the ComfyUI tree that belongs to it.
+"""
+
+import importlib.util
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+PACK = Path(__file__).resolve().parent.parent
+
+
+def _load_pack() -> None:
+    """As the host does it: the folder's name plays no part, and the pack's root never gets on sys.path."""
+    spec = importlib.util.spec_from_file_location("icedit", PACK / "__init__.py", submodule_search_locations=[str(PACK)])
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["icedit"] = module
+    spec.loader.exec_module(module)
+
+
+def _load_host() -> None:
+    sys.path.insert(0, os.environ["ICEDIT_HOST"])
+    import comfy.options
+
+    # Without --cpu the host asks CUDA for a device as soon as it is imported.
+    comfy.options.enable_args_parsing()
+    sys.argv, kept = [sys.argv[0], "--cpu", *os.environ.get("ICEDIT_HOST_ARGS", "").split()], sys.argv
+    import comfy.cli_args  # noqa: F401
+
+    sys.argv = kept
+
+
+_load_pack()
+_load_host()
+
+
+@pytest.fixture(scope="session")
+def host_environment():
+    from icedit.headless.environment import Environment
+
+    return Environment(python=Path(sys.executable), host=Path(os.environ["ICEDIT_HOST"]))
+
+
+@pytest.fixture(scope="session")
+def tiny_models(tmp_path_factory) -> Path:
+    """A models folder with the tiny stack."""
+    from icedit.headless.tiny.weights import write_stack
+
+    folder = tmp_path_factory.mktemp("models")
+    write_stack(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def host(tiny_models, tmp_path_factory):
+    """ComfyUI in this process, its folders private, its models the tiny stack, our nodes among its nodes."""
+    from support.inprocess import InProcessHost
+
+    return InProcessHost.start(tiny_models, tmp_path_factory.mktemp("host"), PACK)
+
+
+@pytest.fixture(scope="session")
+def server(host_environment, tiny_models):
+    """A real ComfyUI server with the tiny stack."""
+    from icedit.headless.server import running_server
+
+    with running_server(host_environment, tiny_models) as running:
+        yield running
