@@ -1,5 +1,10 @@
-"""A private Python environment with a pinned ComfyUI, cached outside the repository and rebuilt when absent."""
+"""A private Python environment with a pinned ComfyUI, cached outside the repository and rebuilt when absent.
 
+`python -m headless.environment [--host VERSION] [-r FILE]... -- ARGUMENTS` runs its interpreter with ARGUMENTS and
+ICEDIT_HOST set to the ComfyUI tree.
+"""
+
+import argparse
 import hashlib
 import logging
 import os
@@ -140,3 +145,24 @@ def _run(command: list[str]) -> None:
             f"Check the internet connection and the free disk space (10 GB) at {cache_dir()}, then run the same command "
             "again; what is already there is kept."
         )
+
+
+def main() -> int:
+    """Run the environment's interpreter; its exit status."""
+    parser = argparse.ArgumentParser(prog="python -m headless.environment")
+    parser.add_argument("--host", choices=RELEASES, default=NEWEST, help="ComfyUI version (default: %(default)s)")
+    parser.add_argument("-r", type=Path, action="append", default=[], help="requirements to install beside ComfyUI's")
+    parser.add_argument("arguments", nargs="+", help="for the interpreter, after --")
+    options = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    try:
+        environment = prepare(options.host, tuple(options.r))
+    except SetupError as error:
+        log.error("%s", error)
+        return 1
+    command = [str(environment.python), *options.arguments]
+    return subprocess.run(command, env={**os.environ, "ICEDIT_HOST": str(environment.host)}, check=False).returncode
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -35,5 +35,4 @@ def input_picture(name: str) -> Path:
 
 def fingerprint(path: Path) -> str:
     """Hash of a file's content, so that a replaced file is read again."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return hashlib.sha256(path.read_bytes()).hexdigest()

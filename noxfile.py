@@ -1,0 +1,54 @@
+"""Tasks. `nox -s edit` edits a picture, `nox -s tests` runs all tests, `nox -s lint types` checks the code,
+`nox -s workflows` rewrites the workflow files. Everything that is installed or downloaded lives in the user's cache."""
+
+import os
+from pathlib import Path
+
+import nox
+
+CACHE = Path(os.environ.get("ICEDIT_CACHE") or Path.home() / ".cache" / "comfyui-icedit")
+CLIENT = "headless/requirements.txt"
+
+nox.options.envdir = str(CACHE / "nox")
+nox.options.reuse_existing_virtualenvs = True
+nox.options.sessions = ["lint", "types", "tests"]
+
+
+@nox.session
+def edit(session: nox.Session) -> None:
+    """Edit a picture: `nox -s edit -- --picture cat.png --instruction "make it blue" --server http://127.0.0.1:8188`."""
+    session.install("--quiet", "-r", CLIENT)
+    session.run("python", "-m", "headless", *session.posargs)
+
+
+@nox.session
+@nox.parametrize("host", ["0.30.0", "0.16.3"], ids=["newest", "oldest"])
+def tests(session: nox.Session, host: str) -> None:
+    """Run the tests against a real ComfyUI. Options go to pytest: `nox -s "tests(newest)" -- -k diptych`."""
+    _in_host(session, "-m", "pytest", "tests", *session.posargs, host=host)
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Check style and formatting."""
+    _in_host(session, "-m", "ruff", "check", ".")
+    _in_host(session, "-m", "ruff", "format", "--check", ".")
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """Check types."""
+    _in_host(session, "-m", "basedpyright")
+
+
+@nox.session
+def workflows(session: nox.Session) -> None:
+    """Rewrite the workflow files from workflows/source."""
+    _in_host(session, "-m", "workflows.source.write")
+
+
+def _in_host(session: nox.Session, *arguments: str, host: str = "0.30.0") -> None:
+    """Run the interpreter of the environment that has ComfyUI and the tools."""
+    session.install("--quiet", "-r", CLIENT)
+    requirements = ("-r", CLIENT, "-r", "tests/requirements.txt")
+    session.run("python", "-m", "headless.environment", "--host", host, *requirements, "--", *arguments)

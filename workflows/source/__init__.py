@@ -1,0 +1,1 @@
+"""What the workflow files are made from: one description gives the page's file and its API twin."""

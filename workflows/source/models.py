@@ -1,0 +1,34 @@
+"""The model files that the workflows name, and where the page offers to download them."""
+
+HUB = "https://huggingface.co"
+
+FLUX_FILL = {
+    "name": "flux1-fill-dev.safetensors",
+    "url": f"{HUB}/Comfy-Org/flux1-dev/resolve/main/split_files/diffusion_models/flux1-fill-dev.safetensors",
+    "directory": "diffusion_models",
+}
+CLIP_L = {
+    "name": "clip_l.safetensors",
+    "url": f"{HUB}/comfyanonymous/flux_text_encoders/resolve/main/clip_l.safetensors",
+    "directory": "text_encoders",
+}
+T5 = {
+    "name": "t5xxl_fp8_e4m3fn.safetensors",
+    "url": f"{HUB}/comfyanonymous/flux_text_encoders/resolve/main/t5xxl_fp8_e4m3fn.safetensors",
+    "directory": "text_encoders",
+}
+VAE = {
+    "name": "ae.safetensors",
+    "url": f"{HUB}/Comfy-Org/Lumina_Image_2.0_Repackaged/resolve/main/split_files/vae/ae.safetensors",
+    "directory": "vae",
+}
+NORMAL_LORA = {
+    "name": "icedit_normal_lora.safetensors",
+    "url": f"{HUB}/RiverZ/normal-lora/resolve/main/pytorch_lora_weights.safetensors",
+    "directory": "loras",
+}
+MOE_LORA = {
+    "name": "icedit_moe_lora.safetensors",
+    "url": f"{HUB}/sanaka87/ICEdit-MoE-LoRA/resolve/main/pytorch_lora_weights.safetensors",
+    "directory": "loras",
+}
