@@ -5,6 +5,7 @@ from typing_extensions import override
 
 from .diptych import CropRightHalf, DiptychCreate
 from .instruction import ICEFConditioning, InContextEditInstruction
+from .moe_lora import MoELoRALoader
 
 
 class ICEditExtension(ComfyExtension):
@@ -15,4 +16,5 @@ class ICEditExtension(ComfyExtension):
             InContextEditInstruction,
             ICEFConditioning,
             CropRightHalf,
+            MoELoRALoader,
         ]

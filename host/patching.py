@@ -1,0 +1,181 @@
+"""Putting a MoE-LoRA on a model: ordinary layers as weight patches, routed layers for the time of each model call.
+
+Routed layers depend on the activations, so they cannot be merged into weights. They live in a patcher of their own,
+which the host counts, loads and offloads beside the model, and an APPLY_MODEL wrapper puts them in front of their
+Linears while the diffusion model runs. Nothing outlives that call, whatever ends it.
+"""
+
+import math
+import weakref
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import comfy.utils
+from comfy.patcher_extension import WrappersMP
+from torch import Tensor, nn
+
+from ..moe_lora.checkpoint import RoutedWeights
+from ..moe_lora.errors import AdapterError, ModelMismatchError
+from .bank import HeldAdapter
+from .plain_lora import LOAD_FILL, host_patches
+
+KEY = "icedit_moe_lora"
+
+Forward = Callable[..., Tensor]
+
+
+@dataclass(frozen=True)
+class Strengths:
+    """How an adapter is applied: `overall` scales everything, `experts` the routed part beside it, `top_k` experts
+    are kept for each token.
+
+    Raises:
+        AdapterError: a value that is no number.
+    """
+
+    overall: float = 1.0
+    experts: float = 1.0
+    top_k: int = 1
+
+    def __post_init__(self) -> None:
+        for name, value in (("strength", self.overall), ("expert_strength", self.experts)):
+            if not math.isfinite(value):
+                raise AdapterError(f"{name} is {value}, expected a finite number. 1 is the trained strength, 0 is off.")
+
+    @property
+    def routed(self) -> float:
+        return self.overall * self.experts
+
+
+def apply_adapter(model: Any, held: HeldAdapter, strengths: Strengths) -> Any:
+    """A clone of the model with the adapter on it; the model itself is not touched, also not by a failure.
+
+    Raises:
+        FileError: the ordinary part is incomplete.
+        ModelMismatchError: the file was made for another model.
+        AdapterError: top_k asks for more experts than there are.
+    """
+    adapter = held.adapter
+    _check_routed(model, adapter.routed)
+    _check_top_k(adapter.routed, strengths.top_k)
+    patches = host_patches(model, adapter.plain, adapter.keys)
+    patched = model.clone()
+    if strengths.overall == 0:
+        # Adding zero times the patch would still round the weights again.
+        return patched
+    left_out = set(patches) - set(patched.add_patches(patches, strengths.overall))
+    if left_out:
+        raise ModelMismatchError(f"ComfyUI would not patch {min(map(str, left_out))} of this model. {LOAD_FILL}")
+    if adapter.routed and strengths.routed != 0:
+        key = f"{KEY}_{sum(name.startswith(KEY) for name in patched.additional_models)}"
+        patched.set_additional_models(key, [held.bank_for(patched)])
+        patched.add_wrapper_with_key(WrappersMP.APPLY_MODEL, key, _Routing(key, strengths))
+    return patched
+
+
+def routed_bytes(model: Any, patched: Any) -> int:
+    """Memory of the routed layers that `apply_adapter` put beside `model` to make `patched`."""
+    added = patched.additional_models.keys() - model.additional_models.keys()
+    return sum(bank.model_size() for key in added for bank in patched.additional_models[key])
+
+
+def _check_routed(model: Any, routed: Sequence[RoutedWeights]) -> None:
+    kind = type(model.model).__name__
+    for weights in routed:
+        try:
+            linear = comfy.utils.get_attr(model.model, f"diffusion_model.{weights.path}")
+            found = (linear.in_features, linear.out_features)
+        except (AttributeError, KeyError, IndexError) as error:
+            raise ModelMismatchError(
+                f"The file has experts for {weights.name}, but this model ({kind}) has no {weights.path}. {LOAD_FILL}"
+            ) from error
+        if found != (weights.in_features, weights.out_features):
+            raise ModelMismatchError(
+                f"{weights.name} in the file takes {weights.in_features} and gives {weights.out_features} features, but "
+                f"{weights.path} of this model ({kind}) takes {found[0]} and gives {found[1]}. {LOAD_FILL}"
+            )
+
+
+def _check_top_k(routed: Sequence[RoutedWeights], top_k: int) -> None:
+    fewest = min((weights.experts for weights in routed), default=top_k)
+    if not 1 <= top_k <= fewest:
+        raise AdapterError(
+            f"top_k is {top_k}, expected 1 to {fewest}, the number of experts in this file. The paper's was trained with 1."
+        )
+
+
+@dataclass(frozen=True)
+class _Placed:
+    """A function that stands in for a Linear's forward, and what it was made from."""
+
+    linear: nn.Module
+    before: Forward | None
+    layer: nn.Module
+    forward: Forward
+
+    def made_from(self, linear: nn.Module, before: Forward | None, layer: nn.Module) -> bool:
+        return self.linear is linear and self.before is before and self.layer is layer
+
+
+@dataclass(frozen=True, eq=False)
+class _Routing:
+    """The APPLY_MODEL wrapper of one adapter.
+
+    torch.compile recompiles for every new function object, so they are kept: per diffusion model, for as long as it
+    lives (clones on other GPUs have their own).
+    """
+
+    key: str
+    strengths: Strengths
+    placed: weakref.WeakKeyDictionary[nn.Module, dict[str, _Placed]] = field(default_factory=weakref.WeakKeyDictionary)
+
+    def __call__(self, executor: Any, *args: Any, **kwargs: Any) -> Any:
+        patcher = executor.class_obj.current_patcher
+        banks = patcher.get_additional_models_with_key(self.key) if patcher is not None else ()
+        if len(banks) != 1:
+            raise AdapterError(
+                "The experts of the MoE-LoRA are no longer with this model: a node after MoELoRALoader removed them. "
+                "Put MoELoRALoader directly before the sampler."
+            )
+        model = executor.class_obj.diffusion_model
+        # torch.compile's stand-in changes with every TorchCompileModel; what it stands for does not.
+        model = getattr(model, "_orig_mod", model)
+        with _standing_in(self._forwards(model, banks[0].model)):
+            return executor(*args, **kwargs)
+
+    def _forwards(self, model: nn.Module, bank: nn.Module) -> Mapping[str, _Placed]:
+        placed = self.placed.setdefault(model, {})
+        for path, layer in zip(bank.paths, bank.layers, strict=True):
+            linear = comfy.utils.get_attr(model, path)
+            before = linear.__dict__.get("forward")
+            if path not in placed or not placed[path].made_from(linear, before, layer):
+                forward = _with_experts(before or type(linear).forward.__get__(linear), layer, self.strengths)
+                placed[path] = _Placed(linear, before, layer, forward)
+        return placed
+
+
+def _with_experts(base: Forward, layer: nn.Module, strengths: Strengths) -> Forward:
+    strength, top_k = strengths.routed, strengths.top_k
+
+    def forward(x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        return layer(x, base(x, *args, **kwargs), strength, top_k)
+
+    return forward
+
+
+@contextmanager
+def _standing_in(placed: Mapping[str, _Placed]) -> Iterator[None]:
+    put: list[_Placed] = []
+    try:
+        for one in placed.values():
+            put.append(one)
+            one.linear.forward = one.forward
+        yield
+    finally:
+        for one in reversed(put):
+            if one.before is None:
+                one.linear.__dict__.pop("forward", None)
+            else:
+                one.linear.forward = one.before

@@ -1,0 +1,122 @@
+"""One routed layer: every token picks its experts (paper section 3.2).
+
+y = base(x) + strength * sum over the kept experts e of softmax_e * B_e A_e x. As two matrix products: all experts' A
+and the router in one, then all B side by side, with the routing weights applied to the hidden vector between them.
+"""
+
+import functools
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+ROUTER_PARTS = 3
+"""A float32 router is the sum of this many bfloat16 ones: 3 x 8 bits of mantissa."""
+
+
+def split_router(router: Tensor) -> Tensor:
+    """A router `experts in` as the stack `(parts experts) in` of bfloat16-exact summands, float32.
+
+    Reduced precision then costs the weights nothing: rounding a router to bfloat16 flips experts.
+    """
+    rest, parts = router.float(), []
+    for _ in range(ROUTER_PARTS):
+        parts.append(rest.bfloat16().float())
+        rest = rest - parts[-1]
+    return torch.cat(parts)
+
+
+@functools.cache
+def has_float32_product(device: torch.device) -> bool:
+    """Whether a matrix product of half-precision tensors can leave its sums in float32 here (CUDA, torch >= 2.8)."""
+    if device.type != "cuda":
+        return False
+    sample = torch.ones(16, 16, dtype=torch.bfloat16, device=device)
+    try:
+        return torch.mm(sample, sample, out_dtype=torch.float32).dtype == torch.float32
+    except (TypeError, RuntimeError, NotImplementedError):
+        return False
+
+
+def project(x: Tensor, weight: Tensor, experts: int, float32_product: bool = False) -> tuple[Tensor, Tensor]:
+    """The hidden vectors `... (experts rank)` and the router's float32 logits `... experts` of tokens `... in`.
+
+    Args:
+        x: tokens in any floating dtype.
+        weight: `(experts rank + parts experts) in` in the dtype of x: all A, then the split router.
+        experts: how many.
+        float32_product: `has_float32_product` of this device; saves a float32 copy of x.
+    """
+    rows = weight.shape[0] - ROUTER_PARTS * experts
+    if x.dtype == torch.float32:
+        hidden, parts = F.linear(x, weight).split((rows, ROUTER_PARTS * experts), dim=-1)
+    elif float32_product:
+        product = torch.mm(x.reshape(-1, x.shape[-1]), weight.t(), out_dtype=torch.float32)
+        hidden, parts = product.unflatten(0, x.shape[:-1]).split((rows, ROUTER_PARTS * experts), dim=-1)
+    else:
+        hidden = F.linear(x, weight[:rows])
+        parts = F.linear(x.float(), weight[rows:].float())
+    return hidden, parts.unflatten(-1, (ROUTER_PARTS, experts)).sum(-2)
+
+
+def routing_weights(logits: Tensor, top_k: int) -> Tensor:
+    """Softmax over the `top_k` largest logits `... experts`, 0 for the others."""
+    kept, index = logits.topk(top_k, dim=-1)
+    return torch.zeros_like(logits).scatter(-1, index, kept.softmax(dim=-1))
+
+
+def add_product(base: Tensor, hidden: Tensor, weight: Tensor) -> Tensor:
+    """base `... out` + hidden `... (experts rank)` times the transpose of weight `out (experts rank)`, rounded once."""
+    flat = base.reshape(-1, base.shape[-1])
+    return torch.addmm(flat, hidden.reshape(-1, hidden.shape[-1]), weight.t()).view(base.shape)
+
+
+class Down(nn.Linear):
+    """`project` with its own weight; a host puts a class in its place that also moves and casts the weight."""
+
+    def forward(self, x: Tensor, experts: int) -> tuple[Tensor, Tensor]:
+        return project(x, self.weight, experts)
+
+
+class Up(nn.Linear):
+    """`add_product` with its own weight."""
+
+    def forward(self, hidden: Tensor, base: Tensor) -> Tensor:
+        return add_product(base, hidden, self.weight)
+
+
+class RoutedLoRA(nn.Module):
+    """The experts and the router of one layer.
+
+    Args:
+        in_features, out_features: of the layer that it adds to.
+        experts, rank: how many experts, and the rank of each.
+        scale: alpha / rank.
+        down, up: the classes of the two matrix products.
+        dtype, device: of the weights.
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        experts: int,
+        rank: int,
+        scale: float = 1.0,
+        down: type[nn.Linear] = Down,
+        up: type[nn.Linear] = Up,
+        dtype: torch.dtype = torch.float32,
+        device: torch.device | str | None = None,
+    ) -> None:
+        super().__init__()
+        self.experts, self.rank, self.scale = experts, rank, scale
+        rows = experts * rank
+        self.down = down(in_features, rows + ROUTER_PARTS * experts, bias=False, dtype=dtype, device=device)
+        self.up = up(rows, out_features, bias=False, dtype=dtype, device=device)
+
+    def forward(self, x: Tensor, base: Tensor, strength: float = 1.0, top_k: int = 1) -> Tensor:
+        """base `... out` with this layer's part for the tokens x `... in` added, in the dtype of base."""
+        hidden, logits = self.down(x, self.experts)
+        weights = routing_weights(logits, top_k) * (self.scale * strength)
+        hidden = hidden.unflatten(-1, (self.experts, self.rank)) * weights.unsqueeze(-1)
+        return self.up(hidden.flatten(-2).to(base.dtype), base)

@@ -1,0 +1,75 @@
+"""The loader of ICEdit's LoRA with routed experts."""
+
+from comfy_api.latest import io
+
+from ..host import adapters
+from ..host.patching import Strengths, apply_adapter, routed_bytes
+from ..moe_lora.report import adapter_report
+from .types import CATEGORY
+
+MAX_STRENGTH = 100.0
+MAX_TOP_K = 64
+
+
+class MoELoRALoader(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="MoELoRALoader",
+            display_name="Load MoE-LoRA (ICEdit)",
+            category=CATEGORY,
+            description="Puts the paper's best checkpoint, a LoRA with routed experts, on FLUX.1-Fill. ComfyUI's own "
+            "loader drops the experts. Ordinary LoRA files work too.",
+            search_aliases=["ICEdit", "MoE", "mixture of experts", "lora loader", "load lora"],
+            inputs=[
+                io.Model.Input("model", tooltip="FLUX.1-Fill, in any precision. It is left as it is."),
+                io.Combo.Input(
+                    "lora_name",
+                    options=adapters.adapter_names(),
+                    tooltip="A safetensors file in models/loras, for example pytorch_lora_weights.safetensors of "
+                    "sanaka87/ICEdit-MoE-LoRA under a name of your choice.",
+                ),
+                io.Float.Input(
+                    "strength",
+                    default=1.0,
+                    min=-MAX_STRENGTH,
+                    max=MAX_STRENGTH,
+                    step=0.01,
+                    tooltip="Strength of the whole adapter. 1 is as trained, 0 is the bare model.",
+                ),
+                io.Float.Input(
+                    "expert_strength",
+                    default=1.0,
+                    min=-MAX_STRENGTH,
+                    max=MAX_STRENGTH,
+                    step=0.01,
+                    optional=True,
+                    tooltip="Strength of the experts alone, multiplied by strength. 0 leaves the ordinary LoRA layers.",
+                ),
+                io.Int.Input(
+                    "top_k",
+                    default=1,
+                    min=1,
+                    max=MAX_TOP_K,
+                    optional=True,
+                    tooltip="How many experts work on each token. ICEdit was trained with 1; the file does not say.",
+                ),
+            ],
+            outputs=[
+                io.Model.Output(display_name="model", tooltip="The model with the adapter on it."),
+                io.String.Output(
+                    display_name="report", tooltip="What was applied: layers, experts, memory, strengths."
+                ),
+            ],
+        )
+
+    @classmethod
+    def execute(cls, model, lora_name, strength, expert_strength=1.0, top_k=1) -> io.NodeOutput:
+        held = adapters.held_adapter(lora_name)
+        patched = apply_adapter(model, held, Strengths(strength, expert_strength, top_k))
+        memory = routed_bytes(model, patched)
+        return io.NodeOutput(patched, adapter_report(held.adapter, lora_name, strength, expert_strength, top_k, memory))
+
+    @classmethod
+    def fingerprint_inputs(cls, lora_name, **_) -> str:
+        return adapters.fingerprint(lora_name)
