@@ -5,6 +5,7 @@ from typing_extensions import override
 
 from .diptych import CropRightHalf, DiptychCreate
 from .instruction import ICEFConditioning, InContextEditInstruction
+from .judges import EditJudgePixels
 from .moe_lora import MoELoRALoader
 
 
@@ -17,4 +18,5 @@ class ICEditExtension(ComfyExtension):
             ICEFConditioning,
             CropRightHalf,
             MoELoRALoader,
+            EditJudgePixels,
         ]

@@ -3,5 +3,6 @@
 from comfy_api.latest import io
 
 Layout = io.Custom("ICEDIT_LAYOUT")
+Judge = io.Custom("ICEDIT_JUDGE")
 
 CATEGORY = "ICEdit"
