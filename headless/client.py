@@ -22,6 +22,7 @@ Workflow = dict[str, dict[str, Any]]
 """API format: node id -> {"class_type": ..., "inputs": {...}}."""
 
 HEARTBEAT_SECONDS = 30.0
+HISTORY_TRIES = 100
 
 
 class ComfyError(RuntimeError):
@@ -92,7 +93,8 @@ class ComfyClient:
             content = path.read_bytes()
         except OSError as error:
             raise ComfyError(f"The picture {path} cannot be read: {error.strerror or error}") from error
-        form = aiohttp.FormData()
+        # Servers take the name as it stands; a quoted one would stay quoted.
+        form = aiohttp.FormData(quote_fields=False)
         form.add_field("image", content, filename=path.name, content_type="application/octet-stream")
         # A folder of this client's own: pictures of the same name from two runs never replace each other.
         form.add_field("subfolder", f"icedit-{self._id[:8]}")
@@ -144,16 +146,22 @@ class ComfyClient:
             await response.read()
 
     async def _result(self, prompt_id: str, workflow: Workflow) -> RunResult:
-        history = await self._json("GET", f"/history/{prompt_id}")
-        if prompt_id not in history:
-            raise ComfyError("The server has forgotten the prompt that it just finished; was its history cleared?")
-        outputs: dict[str, Any] = history[prompt_id]["outputs"]
+        outputs = await self._outputs(prompt_id)
         pictures = [
             Picture(node, entry["filename"], entry.get("subfolder", ""), entry.get("type", "output"))
             for node in workflow
             for entry in outputs.get(node, {}).get("images", [])
         ]
         return RunResult(prompt_id, tuple(pictures), outputs)
+
+    async def _outputs(self, prompt_id: str) -> dict[str, Any]:
+        # The server announces success a moment before it writes its history.
+        for _ in range(HISTORY_TRIES):
+            history = await self._json("GET", f"/history/{prompt_id}")
+            if prompt_id in history:
+                return history[prompt_id]["outputs"]
+            await asyncio.sleep(0.1)
+        raise ComfyError("The server has forgotten the prompt that it just finished; was its history cleared?")
 
     async def _json(self, method: str, path: str, **arguments: Any) -> dict[str, Any]:
         try:

@@ -1,0 +1,69 @@
+"""The three floors: nodes on host on logic, no import upwards."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+PACK = Path(__file__).resolve().parent.parent
+LOGIC = ("diptych", "moe_lora", "early_filter", "headless")
+HOST_MODULES = {
+    "comfy", "comfy_api", "comfy_execution", "comfy_extras", "execution", "folder_paths", "latent_preview",
+    "node_helpers", "nodes", "server",
+}  # fmt: skip
+HEAVY = {"transformers", "huggingface_hub", "scipy", "kornia", "skimage", "torchvision", "aiohttp", "requests"}
+RUNS_ON_HOST = "headless/tiny/text_encoders/__init__.py"
+
+
+def python_files(folder: str) -> list[Path]:
+    return [path for path in sorted((PACK / folder).rglob("*.py")) if str(path.relative_to(PACK)) != RUNS_ON_HOST]
+
+
+def imports(path: Path, nested: bool = True) -> set[str]:
+    """Imported modules as dotted paths from the pack's root ("." for the pack itself), or absolute names."""
+    package = path.relative_to(PACK).parent.parts
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    found: set[str] = set()
+    for node in ast.walk(tree) if nested else tree.body:
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            found.add(node.module or "")
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1]
+            names = [node.module] if node.module else [alias.name for alias in node.names]
+            found |= {"." + ".".join([*base, name]) for name in names}
+    return found
+
+
+def test_the_reader_of_imports_sees_both_kinds(tmp_path):
+    assert ".host" in {".".join(name.split(".")[:2]) for name in imports(PACK / "nodes" / "diptych.py")}
+    assert "node_helpers" in imports(PACK / "host" / "conditioning.py")
+
+
+@pytest.mark.parametrize("folder", LOGIC)
+def test_logic_imports_neither_host_nor_nodes_nor_other_logic(folder):
+    for path in python_files(folder):
+        for name in imports(path):
+            if name.startswith("."):
+                assert name.split(".")[1] == folder, f"{path} imports {name}"
+            else:
+                assert name.split(".")[0] not in HOST_MODULES, f"{path} imports {name}"
+
+
+def test_host_does_not_import_nodes():
+    for path in python_files("host"):
+        assert not [name for name in imports(path) if name.startswith(".nodes")], path
+
+
+def test_nodes_reach_the_host_only_through_our_host_folder():
+    for path in python_files("nodes"):
+        absolute = {name.split(".")[0] for name in imports(path) if not name.startswith(".")}
+        assert not absolute & (HOST_MODULES - {"comfy_api"}), path
+
+
+@pytest.mark.parametrize("folder", ["nodes", "host", "diptych", "moe_lora", "early_filter"])
+def test_nothing_heavy_is_imported_with_the_nodes(folder):
+    for path in python_files(folder):
+        heavy = {name.split(".")[0] for name in imports(path, nested=False)} & HEAVY
+        assert not heavy, f"{path} imports {heavy} at its top"

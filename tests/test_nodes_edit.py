@@ -1,0 +1,229 @@
+"""The nodes of the main job on the real host, in this process."""
+
+import asyncio
+import time
+
+import pytest
+import torch
+from PIL import Image
+
+pytestmark = pytest.mark.host
+
+
+@pytest.fixture(scope="module")
+def stack(host):
+    return host.load_model(), host.load_clip(), host.load_vae()
+
+
+def conditioned(host, stack, source, panel_width=128, **inputs):
+    """Positive, negative, latent, mask and layout for a source picture."""
+    _, clip, vae = stack
+    diptych, mask, _, layout = host.call(
+        "DiptychCreate", image="None", image_input=source, panel_width=panel_width, **inputs
+    )
+    positive, _, _ = host.call("InContextEditInstruction", editText="make it red", clip=clip)
+    (negative,) = host.call("ConditioningZeroOut", conditioning=positive)
+    positive, negative, latent = host.call(
+        "ICEFConditioning", In_context=positive, negative=negative, vae=vae, diptych=diptych, maskDiptych=mask
+    )
+    return positive, negative, latent, mask, layout
+
+
+def sampled(host, stack, positive, negative, latent, seed=1, steps=2):
+    (out,) = host.call(
+        "KSampler", model=stack[0], seed=seed, steps=steps, cfg=1.0, sampler_name="euler", scheduler="simple",
+        positive=positive, negative=negative, latent_image=latent, denoise=1.0,
+    )  # fmt: skip
+    return out["samples"]
+
+
+class TestEdit:
+    @pytest.mark.parametrize("batch", [1, 3])
+    def test_a_batch_goes_from_pictures_to_edited_panels(self, host, stack, batch):
+        positive, negative, latent, _, layout = conditioned(host, stack, torch.rand(batch, 300, 400, 3))
+        samples = sampled(host, stack, positive, negative, latent)
+        (decoded,) = host.call("VAEDecode", vae=stack[2], samples={"samples": samples})
+        (edited, *_) = host.call("CropRightHalf", image=decoded, layout=layout)
+        assert edited.shape == (batch, 96, 128, 3)
+
+    def test_the_left_panels_latent_stays_the_sources(self, host, stack):
+        positive, negative, latent, _, _ = conditioned(host, stack, torch.rand(1, 300, 400, 3))
+        samples = sampled(host, stack, positive, negative, latent)
+        half = samples.shape[-1] // 2
+        assert torch.allclose(samples[..., :half], latent["samples"][..., :half], atol=1e-5)
+        assert not torch.allclose(samples[..., half:], latent["samples"][..., half:], atol=0.1)
+
+    def test_a_region_keeps_the_rest_of_the_right_panel(self, host, stack):
+        region = torch.zeros(1, 300, 400)
+        region[:, :, 200:] = 1
+        positive, negative, latent, _, _ = conditioned(host, stack, torch.rand(1, 300, 400, 3), region=region)
+        samples = sampled(host, stack, positive, negative, latent)
+        quarter = samples.shape[-1] // 4
+        kept = slice(0, 3 * quarter - 1)
+        assert torch.allclose(samples[..., kept], latent["samples"][..., kept], atol=1e-5)
+        assert not torch.allclose(samples[..., 3 * quarter :], latent["samples"][..., 3 * quarter :], atol=0.1)
+
+    def test_the_lora_changes_the_edit(self, host, stack):
+        positive, negative, latent, _, _ = conditioned(host, stack, torch.rand(1, 96, 128, 3))
+        (patched,) = host.call(
+            "LoraLoaderModelOnly", model=stack[0], lora_name="icedit_normal_lora.safetensors", strength_model=1.0
+        )
+        plain = sampled(host, stack, positive, negative, latent)
+        with_lora = sampled(host, (patched, *stack[1:]), positive, negative, latent)
+        assert not torch.allclose(plain, with_lora, atol=1e-3)
+
+
+class TestConditioning:
+    def test_as_the_hosts_own_node(self, host, stack):
+        positive, _, latent, mask, _ = conditioned(host, stack, torch.rand(1, 96, 128, 3))
+        values = positive[0][1]
+        assert values["guidance"] == 50.0
+        assert torch.equal(latent["noise_mask"], mask[:, None])
+        assert torch.equal(values["concat_mask"], mask[:, None])
+        assert values["concat_latent_image"].shape == latent["samples"].shape
+        assert not torch.equal(values["concat_latent_image"], latent["samples"])
+
+    def test_the_masked_part_is_grey_for_the_model(self, host, stack):
+        source = torch.rand(1, 96, 128, 3)
+        positive, _, _, _, _ = conditioned(host, stack, source)
+        masked = torch.cat([source, torch.full_like(source, 0.5)], dim=2)
+        expected = host.call("VAEEncode", vae=stack[2], pixels=masked)[0]["samples"]
+        assert torch.allclose(positive[0][1]["concat_latent_image"], expected, atol=1e-5)
+
+    @pytest.mark.parametrize("size", [(100, 204), (97, 131), (120, 248)])
+    @pytest.mark.parametrize("batch", [1, 2])
+    def test_sizes_that_are_no_multiple_of_16(self, host, stack, size, batch):
+        _, clip, vae = stack
+        image = torch.rand(batch, *size, 3)
+        mask = torch.zeros(1, *size)
+        mask[:, :, size[1] // 2 :] = 1
+        positive, _, _ = host.call("InContextEditInstruction", editText="make it red", clip=clip)
+        positive, negative, latent = host.call(
+            "ICEFConditioning", In_context=positive, negative=positive, vae=vae, diptych=image, maskDiptych=mask
+        )
+        rows, columns = size[0] // 8, size[1] // 8
+        assert latent["samples"].shape == (batch, 16, rows, columns)
+        assert latent["noise_mask"].shape == (batch, 1, rows * 8, columns * 8)
+        samples = sampled(host, stack, positive, negative, latent)
+        assert samples.shape == latent["samples"].shape
+        left = columns // 2 - 1
+        assert torch.allclose(samples[..., :left], latent["samples"][..., :left], atol=1e-5)
+
+    def test_a_batch_is_its_pictures_one_by_one(self, host, stack):
+        source = torch.rand(2, 96, 128, 3)
+        region = torch.zeros(2, 96, 128)
+        region[0, :, :64] = 1
+        region[1, 48:] = 1
+        both, _, latent, _, _ = conditioned(host, stack, source, region=region)
+        for index in range(2):
+            pick = slice(index, index + 1)
+            one, _, alone, _, _ = conditioned(host, stack, source[pick], region=region[pick])
+            assert torch.allclose(latent["samples"][pick], alone["samples"], atol=1e-5)
+            assert torch.equal(latent["noise_mask"][pick], alone["noise_mask"])
+            for key in ("concat_latent_image", "concat_mask"):
+                assert torch.allclose(both[0][1][key][pick], one[0][1][key], atol=1e-5)
+
+    @pytest.mark.parametrize(
+        ("mask", "message"),
+        [
+            (torch.ones(3, 96, 256), "maskDiptych holds 3 masks for 1 diptychs"),
+            (torch.ones(1, 96, 128), "maskDiptych is 128 x 96, but the diptych is 256 x 96"),
+            (torch.ones(5), "expected a MASK"),
+        ],
+    )
+    def test_masks_that_do_not_fit(self, host, stack, mask, message):
+        with pytest.raises(ValueError, match=message):
+            host.call(
+                "ICEFConditioning", In_context=[], negative=[], vae=stack[2], diptych=torch.rand(1, 96, 256, 3),
+                maskDiptych=mask,
+            )  # fmt: skip
+
+    def test_no_vae(self, host):
+        with pytest.raises(ValueError, match=r"vae is empty.*ae\.safetensors"):
+            host.call(
+                "ICEFConditioning", In_context=[], negative=[], vae=None, diptych=torch.rand(1, 96, 256, 3),
+                maskDiptych=torch.ones(1, 96, 256),
+            )  # fmt: skip
+
+
+class TestInstruction:
+    def test_the_final_prompt_is_what_is_encoded(self, host, stack):
+        conditioning, prompt, instruction = host.call(
+            "InContextEditInstruction", editText=" make it red ", clip=stack[1]
+        )
+        (expected,) = host.call("CLIPTextEncode", clip=stack[1], text=prompt)
+        assert prompt.endswith("is exactly the same as on the left but make it red")
+        assert instruction == "make it red"
+        assert torch.equal(conditioning[0][0], expected[0][0])
+        assert torch.equal(conditioning[0][1]["pooled_output"], expected[0][1]["pooled_output"])
+
+    def test_guidance_0_leaves_it_to_a_later_node(self, host, stack):
+        conditioning, *_ = host.call("InContextEditInstruction", editText="x", clip=stack[1], guidance=0.0)
+        assert "guidance" not in conditioning[0][1]
+
+    def test_no_clip(self, host):
+        with pytest.raises(ValueError, match=r"clip is empty.*DualCLIPLoader"):
+            host.call("InContextEditInstruction", editText="x", clip=None)
+
+    def test_empty_instruction(self, host, stack):
+        with pytest.raises(ValueError, match=r"instruction is empty"):
+            host.call("InContextEditInstruction", editText=" ", clip=stack[1])
+
+
+class TestPictureFiles:
+    def test_an_uploaded_file(self, host):
+        Image.new("RGB", (400, 300), (255, 0, 0)).save(host.input / "red.png")
+        diptych, mask, original, _ = host.call("DiptychCreate", image="red.png")
+        assert diptych.shape == (1, 384, 1024, 3)
+        assert mask.shape == (1, 384, 1024)
+        assert original.shape == (1, 300, 400, 3)
+
+    def test_a_connected_image_wins_over_the_file(self, host):
+        Image.new("RGB", (400, 300), (255, 0, 0)).save(host.input / "red.png")
+        *_, original, _ = host.call("DiptychCreate", image="red.png", image_input=torch.zeros(1, 64, 64, 3))
+        assert original.shape == (1, 64, 64, 3)
+
+    def test_no_picture(self, host):
+        with pytest.raises(ValueError, match="There is no picture to edit"):
+            host.call("DiptychCreate", image="None")
+
+    @pytest.mark.parametrize("name", ["../secret.png", "sub/../../secret.png", "/etc/passwd", "../secret.png [output]"])
+    def test_a_path_out_of_the_input_folder(self, host, name):
+        import nodes
+
+        Image.new("RGB", (64, 64)).save(host.folder / "secret.png")
+        with pytest.raises(ValueError, match="outside ComfyUI's input folder"):
+            host.call("DiptychCreate", image=name)
+        refusal = nodes.NODE_CLASS_MAPPINGS["DiptychCreate"].validate_inputs(image=name)
+        assert isinstance(refusal, str)
+        assert "outside" in refusal
+
+    def test_a_missing_file(self, host):
+        import nodes
+
+        refusal = nodes.NODE_CLASS_MAPPINGS["DiptychCreate"].validate_inputs(image="gone.png")
+        assert isinstance(refusal, str)
+        assert "'gone.png' is not in ComfyUI's input folder" in refusal
+
+    def test_a_replaced_file_changes_the_fingerprint(self, host):
+        import nodes
+
+        node = nodes.NODE_CLASS_MAPPINGS["DiptychCreate"]
+        Image.new("RGB", (64, 64), "red").save(host.input / "again.png")
+        before = node.fingerprint_inputs(image="again.png")
+        assert node.fingerprint_inputs(image="again.png") == before
+        Image.new("RGB", (64, 64), "blue").save(host.input / "again.png")
+        assert node.fingerprint_inputs(image="again.png") != before
+
+
+def test_start_up_does_not_notice_us(host, tmp_path):
+    """The host prints what loading a pack took; here in CPU seconds, which do not depend on who else is working."""
+    import nodes
+
+    seconds = []
+    for name in ("icedit-one", "icedit-two", "icedit-three"):
+        (tmp_path / name).symlink_to((host.folder / "custom_nodes" / "comfyui-icedit").resolve())
+        before = time.process_time()
+        assert asyncio.run(nodes.load_custom_node(str(tmp_path / name)))
+        seconds.append(time.process_time() - before)
+    assert min(seconds) < 0.05

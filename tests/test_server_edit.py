@@ -1,0 +1,172 @@
+"""The main job over HTTP: the shipped workflow, the client, what goes wrong."""
+
+import asyncio
+import io
+import json
+import socket
+import urllib.request
+from pathlib import Path
+
+import numpy as np
+import pytest
+from icedit.headless.batch import Edit, run_edits
+from icedit.headless.client import ComfyClient, ComfyError
+from icedit.headless.server import running_server
+from icedit.headless.workflow import load_workflow, with_instruction, with_picture, with_seed, with_value
+from PIL import Image
+
+pytestmark = pytest.mark.server
+
+WORKFLOWS = Path(__file__).resolve().parent.parent / "workflows"
+
+
+@pytest.fixture(scope="module")
+def picture(tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("pictures") / "grass & sky.png"
+    pixels = np.random.default_rng(0).integers(0, 256, (120, 160, 3), dtype=np.uint8)
+    Image.fromarray(pixels).resize((640, 480)).save(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def quick():
+    """The shipped workflow with small panels and few steps."""
+    workflow = load_workflow(WORKFLOWS / "api" / "icedit.json")
+    for assignment in ("DiptychCreate.panel_width=128", "KSampler.steps=2"):
+        workflow = with_value(workflow, assignment)
+    return workflow
+
+
+def run(server, workflow, picture, instruction="make it red"):
+    """The saved pictures' contents, in the workflow's order."""
+
+    async def go():
+        async with ComfyClient(server.url) as client:
+            name = await client.upload_picture(picture)
+            result = await client.run(with_instruction(with_picture(workflow, name), instruction))
+            return [await client.download(saved) for saved in result.pictures if saved.kind == "output"]
+
+    return [np.asarray(Image.open(io.BytesIO(content))) for content in asyncio.run(go())]
+
+
+class TestEdit:
+    def test_the_shipped_workflow_gives_pictures_of_the_right_size(self, server, quick, picture):
+        edited, both = run(server, quick, picture)
+        assert edited.shape == (96, 128, 3)
+        assert both.shape[1] > 2 * 128
+
+    def test_the_seed_decides(self, server, quick, picture):
+        first, second, other = (run(server, with_seed(quick, seed), picture)[0] for seed in (5, 5, 6))
+        assert np.array_equal(first, second)
+        assert not np.array_equal(first, other)
+
+    def test_the_instruction_decides(self, server, quick, picture):
+        red, blue = (run(server, quick, picture, f"make it {color}")[0] for color in ("red", "blue"))
+        assert not np.array_equal(red, blue)
+
+    def test_a_prompt_for_the_earlier_official_pack_runs_unchanged(self, server, picture):
+        prompt = json.loads((Path(__file__).parent / "data" / "official_pack_prompt.json").read_text())
+
+        async def go():
+            async with ComfyClient(server.url) as client:
+                name = await client.upload_picture(picture)
+                return await client.run(with_picture(prompt, name))
+
+        result = asyncio.run(go())
+        assert len(result.pictures) == 1
+
+
+class TestBatch:
+    def test_one_that_fails_does_not_lose_the_others(self, server, quick, picture, tmp_path):
+        damaged = tmp_path / "damaged.png"
+        damaged.write_bytes(picture.read_bytes()[:200])
+        edits = [Edit(damaged, "a"), Edit(tmp_path / "gone.png", "b"), Edit(picture, ""), Edit(picture, "d")]
+        steps = []
+        outcomes = asyncio.run(
+            run_edits(server.url, quick, edits, tmp_path / "out", lambda _, progress: steps.append(progress))
+        )
+        assert "damaged or incomplete" in (outcomes[0].error or "")
+        assert "gone.png cannot be read" in (outcomes[1].error or "")
+        assert "instruction is empty" in (outcomes[2].error or "")
+        assert outcomes[3].error is None
+        assert [file.name for file in outcomes[3].files] == [
+            "grass & sky_icedit_001.png",
+            "grass & sky_icedit_before_after_001.png",
+        ]
+        assert all(file.stat().st_size > 1000 for file in outcomes[3].files)
+        assert [(step.node, step.value, step.total) for step in steps] == [("KSampler", 1, 2), ("KSampler", 2, 2)]
+
+    def test_results_are_never_overwritten(self, server, quick, picture, tmp_path):
+        for number in ("001", "002"):
+            (outcome,) = asyncio.run(run_edits(server.url, quick, [Edit(picture, "x")], tmp_path))
+            assert outcome.files[0].name == f"grass & sky_icedit_{number}.png"
+
+
+class TestFailures:
+    def test_a_missing_model_file_is_named(self, server, quick, picture):
+        with pytest.raises(ComfyError, match=r"UNETLoader.*nothing\.safetensors"):
+            run(server, with_value(quick, "UNETLoader.unet_name=nothing.safetensors"), picture)
+
+    def test_a_path_out_of_the_input_folder_is_refused(self, server, quick):
+        async def go():
+            async with ComfyClient(server.url) as client:
+                await client.run(with_picture(quick, "../../secret.png"))
+
+        with pytest.raises(ComfyError, match="outside ComfyUI's input folder"):
+            asyncio.run(go())
+
+    def test_nobody_answers(self, quick):
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            url = f"http://127.0.0.1:{free.getsockname()[1]}"
+
+        async def go():
+            async with ComfyClient(url) as client:
+                await client.run(quick)
+
+        with pytest.raises(ComfyError, match=rf"connection to {url} failed.*Check that ComfyUI is running"):
+            asyncio.run(go())
+
+    def test_a_cancelled_run_is_taken_back(self, server, quick, picture):
+        async def go():
+            async with ComfyClient(server.url) as client:
+                name = await client.upload_picture(picture)
+                long = with_value(with_picture(quick, name), "KSampler.steps=10000")
+                started = asyncio.Event()
+                task = asyncio.create_task(client.run(long, lambda _: started.set()))
+                await asyncio.wait_for(started.wait(), 60)
+                task.cancel()
+                with pytest.raises(asyncio.CancelledError):
+                    await task
+                for _ in range(100):
+                    with urllib.request.urlopen(f"{server.url}/queue") as answer:
+                        if not json.load(answer)["queue_running"]:
+                            return
+                    await asyncio.sleep(0.1)
+                pytest.fail("the server still works on the cancelled prompt")
+
+        asyncio.run(go())
+
+
+@pytest.fixture(scope="class")
+def dashed_server(host_environment, tiny_models):
+    with running_server(host_environment, tiny_models, pack_name="my-icedit-1.0") as server:
+        yield server
+
+
+class TestAnotherFolderName:
+    """The pack installed under a name with dashes and dots."""
+
+    def test_the_nodes_are_there(self, dashed_server):
+        with urllib.request.urlopen(f"{dashed_server.url}/object_info/DiptychCreate") as answer:
+            assert json.load(answer)["DiptychCreate"]["python_module"] == "custom_nodes.my-icedit-1.0"
+
+    def test_a_server_that_dies_in_the_middle(self, dashed_server, quick, picture):
+        async def go():
+            async with ComfyClient(dashed_server.url) as client:
+                name = await client.upload_picture(picture)
+                long = with_value(with_picture(quick, name), "KSampler.steps=10000")
+                await client.run(long, lambda _: dashed_server.process.kill())
+
+        with pytest.raises(ComfyError, match="connection to the server was lost"):
+            asyncio.run(go())
