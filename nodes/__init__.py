@@ -5,7 +5,7 @@ from typing_extensions import override
 
 from .diptych import CropRightHalf, DiptychCreate
 from .instruction import ICEFConditioning, InContextEditInstruction
-from .judges import EditJudgePixels
+from .judges import EditJudgePixels, EditJudgeVLM
 from .moe_lora import MoELoRALoader
 
 
@@ -19,4 +19,5 @@ class ICEditExtension(ComfyExtension):
             CropRightHalf,
             MoELoRALoader,
             EditJudgePixels,
+            EditJudgeVLM,
         ]

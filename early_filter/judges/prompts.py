@@ -95,7 +95,8 @@ _WORDS = {
 _ANY = "|".join(_WORDS.values())
 _THING = "(?:edit|image|picture|option|attempt|candidate)"
 _MARKED = re.compile(
-    rf"\b(?:answer|verdict|choice|winner)[\W_]{{0,6}}(?:is[\W_]{{1,3}})?(?:(?:the|a) )?(?:{_THING}[\W_]{{0,3}})?({_ANY})\b",
+    rf"\b(?:answer|verdict|choice|winner)[\W_]{{0,6}}"
+    rf"(?:is[\W_]{{1,3}})?(?:(?:the|a) )?(?:{_THING}[\W_]{{0,3}})?({_ANY})\b",
     re.I,
 )
 _STATED = re.compile(
