@@ -1,1 +1,1 @@
-"""Running ICEdit without a browser: a client for any ComfyUI server, and an embedded server for machines without one."""
+"""Running ICEdit without a browser: a client for any ComfyUI server, and an embedded server."""

@@ -1,10 +1,10 @@
 """A client for any ComfyUI server: upload pictures, queue an API-format workflow, follow it, fetch the pictures.
 
-    async with ComfyClient("http://127.0.0.1:8188") as client:
-        name = await client.upload_picture(Path("cat.png"))
-        result = await client.run(workflow, on_progress=print)
-        for picture in result.pictures:
-            Path(picture.filename).write_bytes(await client.download(picture))
+async with ComfyClient("http://127.0.0.1:8188") as client:
+    name = await client.upload_picture(Path("cat.png"))
+    result = await client.run(workflow, on_progress=print)
+    for picture in result.pictures:
+        Path(picture.filename).write_bytes(await client.download(picture))
 """
 
 import asyncio
@@ -62,7 +62,9 @@ class ComfyClient:
 
     def __init__(self, url: str) -> None:
         if not url.startswith(("http://", "https://")):
-            raise ComfyError(f"The server address {url!r} must start with http:// or https://, as in http://127.0.0.1:8188")
+            raise ComfyError(
+                f"The server address {url!r} must start with http:// or https://, as in http://127.0.0.1:8188"
+            )
         self._url = url.rstrip("/")
         self._id = uuid.uuid4().hex
         self._session: aiohttp.ClientSession | None = None
@@ -227,7 +229,9 @@ def _refusal(answer: Any) -> str | None:
     lines = [error if isinstance(error, str) else error.get("message", "The server refused the workflow.")]
     for node, report in (answer.get("node_errors") or {}).items():
         for problem in report.get("errors", []):
-            lines.append(f"  node {node} ({report.get('class_type')}): {problem.get('message')}: {problem.get('details')}")
+            lines.append(
+                f"  node {node} ({report.get('class_type')}): {problem.get('message')}: {problem.get('details')}"
+            )
     if not isinstance(error, str) and len(lines) == 1 and error.get("details"):
         lines.append(f"  {error['details']}")
     return "\n".join(lines)

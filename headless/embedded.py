@@ -1,4 +1,4 @@
-"""The embedded default: a private ComfyUI with tiny random weights, for machines that have neither server nor models."""
+"""The embedded default: a private ComfyUI with tiny random weights, where there are neither server nor models."""
 
 import hashlib
 import logging

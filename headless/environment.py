@@ -142,8 +142,8 @@ def _run(command: list[str]) -> None:
     if done.returncode != 0:
         raise SetupError(
             f"Setting up failed. The command was:\n  {' '.join(command)}\nIt said:\n{done.stderr.strip()}\n"
-            f"Check the internet connection and the free disk space (10 GB) at {cache_dir()}, then run the same command "
-            "again; what is already there is kept."
+            f"Check the internet connection and the free disk space (10 GB) at {cache_dir()}, then run the same "
+            "command again; what is already there is kept."
         )
 
 
@@ -161,7 +161,14 @@ def main() -> int:
         log.error("%s", error)
         return 1
     command = [str(environment.python), *options.arguments]
-    return subprocess.run(command, env={**os.environ, "ICEDIT_HOST": str(environment.host)}, check=False).returncode
+    return subprocess.run(command, env=_activated(environment), check=False).returncode
+
+
+def _activated(environment: Environment) -> dict[str, str]:
+    """The process environment of an activated virtual environment, which tools ask for their interpreter."""
+    folder = environment.python.parent
+    path = os.pathsep.join((str(folder), os.environ.get("PATH", "")))
+    return {**os.environ, "PATH": path, "VIRTUAL_ENV": str(folder.parent), "ICEDIT_HOST": str(environment.host)}
 
 
 if __name__ == "__main__":

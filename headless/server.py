@@ -1,4 +1,4 @@
-"""A private ComfyUI server on a free loopback port, with this pack installed, that lives as long as its `with` block."""
+"""A private ComfyUI server on a free loopback port, with this pack installed, for the time of a `with` block."""
 
 import logging
 import os
@@ -115,7 +115,9 @@ def _wait_until_ready(server: Server) -> None:
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline:
         if server.process.poll() is not None:
-            raise ServerError(f"ComfyUI ended while starting, exit status {server.process.returncode}.\n{_tail(server)}")
+            raise ServerError(
+                f"ComfyUI ended while starting, exit status {server.process.returncode}.\n{_tail(server)}"
+            )
         try:
             with urllib.request.urlopen(f"{server.url}/system_stats", timeout=5):
                 return
@@ -136,4 +138,3 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
         log.warning("ComfyUI did not stop within %.0f s and is being killed", STOP_SECONDS)
         process.kill()
         process.wait()
-

@@ -48,10 +48,11 @@ def inpaint_conditioning(
         raise ValueError(f"maskDiptych holds {len(mask)} masks for {len(image)} diptychs, expected 1 or {len(image)}.")
     if mask.shape[1] * image.shape[2] != mask.shape[2] * image.shape[1]:
         raise ValueError(
-            f"maskDiptych is {mask.shape[2]} x {mask.shape[1]}, but the diptych is {image.shape[2]} x {image.shape[1]}. "
-            "Connect both from the same DiptychCreate."
+            f"maskDiptych is {mask.shape[2]} x {mask.shape[1]}, but the diptych is {image.shape[2]} x "
+            f"{image.shape[1]}. Connect both from the same DiptychCreate."
         )
     # The host copies one mask's grey onto all pictures, but hands a single noise mask on to samplers that then
     # repeat it in their own ways; one mask per picture means the same everywhere.
     mask = mask.expand(len(image), -1, -1).to(torch.float32)
-    return nodes.InpaintModelConditioning().encode(positive, negative, image, vae, mask, noise_mask=True)
+    inpaint = nodes.InpaintModelConditioning()  # pyright: ignore[reportAttributeAccessIssue]
+    return inpaint.encode(positive, negative, image, vae, mask, noise_mask=True)

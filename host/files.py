@@ -25,7 +25,9 @@ def input_picture(name: str) -> Path:
     path = os.path.abspath(os.path.join(folder, bare))
     # Older hosts join the name without looking, and "../" in a shared workflow would then read any picture.
     if not path.startswith(folder + os.sep):
-        raise ValueError(f"The picture {name!r} lies outside ComfyUI's input folder. Upload it with the button instead.")
+        raise ValueError(
+            f"The picture {name!r} lies outside ComfyUI's input folder. Upload it with the button instead."
+        )
     if not os.path.isfile(path):
         raise ValueError(
             f"The picture {name!r} is not in ComfyUI's input folder. Upload it with the button, or pick another one."

@@ -15,7 +15,9 @@ PACK = Path(__file__).resolve().parent.parent
 
 def _load_pack() -> None:
     """As the host does it: the folder's name plays no part, and the pack's root never gets on sys.path."""
-    spec = importlib.util.spec_from_file_location("icedit", PACK / "__init__.py", submodule_search_locations=[str(PACK)])
+    spec = importlib.util.spec_from_file_location(
+        "icedit", PACK / "__init__.py", submodule_search_locations=[str(PACK)]
+    )
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules["icedit"] = module
@@ -29,7 +31,7 @@ def _load_host() -> None:
     # Without --cpu the host asks CUDA for a device as soon as it is imported.
     comfy.options.enable_args_parsing()
     sys.argv, kept = [sys.argv[0], "--cpu", *os.environ.get("ICEDIT_HOST_ARGS", "").split()], sys.argv
-    import comfy.cli_args  # noqa: F401
+    import comfy.cli_args
 
     sys.argv = kept
 

@@ -1,1 +1,1 @@
-"""A tiny FLUX.1-Fill with everything around it, random weights, about 15 MB: proves the wiring where nothing big runs."""
+"""A tiny FLUX.1-Fill with everything around it, random weights, about 15 MB: proves the wiring anywhere."""

@@ -20,8 +20,8 @@ MODELS_NOTE = """## Models
 
 The LoRA downloads as `pytorch_lora_weights.safetensors`: **rename it** to `{lora}`.
 
-**8 to 12 GB of VRAM**: set weight_dtype of *Load Diffusion Model* to `fp8_e4m3fn`, or load a GGUF of FLUX.1-Fill with the
-ComfyUI-GGUF pack in its place."""
+**8 to 12 GB of VRAM**: set weight_dtype of *Load Diffusion Model* to `fp8_e4m3fn`, or load a GGUF of FLUX.1-Fill with
+the ComfyUI-GGUF pack in its place."""
 
 USE_NOTE = """## How to use
 
