@@ -1,0 +1,45 @@
+"""Candidates' previews, kept small: a dozen large pictures wait for their judges at the same time."""
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from .judge import Edit
+
+Panel = Literal["right half", "whole picture"]
+
+STORED = torch.float16
+"""Finer than 8 bit for pictures in 0..1, and keeps NaN, which judges look for."""
+
+
+class Preview(Edit):
+    """An Edit whose panels become float32 when a judge looks at them."""
+
+    def __init__(self, seed: int, picture: Tensor, panel: Panel) -> None:
+        """Keep a decoded picture `h w 3` in 0..1; of a diptych the right half is the edit."""
+        # A frozen dataclass cannot be written to in the usual way.
+        object.__setattr__(self, "seed", seed)
+        object.__setattr__(self, "picture", picture.to(STORED))
+        object.__setattr__(self, "_diptych", panel == "right half")
+
+    picture: Tensor
+    _diptych: bool
+
+    @property
+    def panel(self) -> Tensor:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return (right_half(self.picture) if self._diptych else self.picture).float()
+
+    @property
+    def left(self) -> Tensor | None:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return left_half(self.picture).float() if self._diptych else None
+
+
+def left_half(picture: Tensor) -> Tensor:
+    """Left panel of a diptych `h (2 w) c`."""
+    return picture[:, : picture.shape[1] // 2]
+
+
+def right_half(picture: Tensor) -> Tensor:
+    """Right panel of a diptych `h (2 w) c`."""
+    return picture[:, (picture.shape[1] + 1) // 2 :]

@@ -1,0 +1,182 @@
+"""Ranks edits by what judges say; a judge that fails or abstains never ends the run."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import groupby
+from typing import TypeVar
+
+from .judge import Choice, Edit, Judge, Poll, Preference, Question, Verdict
+
+GIVE_UP = 2
+"""Failed comparisons in a row after which a judge is not asked again in this look: each may be a long timeout."""
+
+Interrupts = tuple[type[BaseException], ...]
+Answer = TypeVar("Answer")
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What a judge said about the edits of two seeds."""
+
+    judge: str
+    first: int
+    second: int
+    preference: Preference
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A judge that could not answer: `asked` is "score" or "compare"."""
+
+    judge: str
+    asked: str
+    seeds: tuple[int, ...]
+    error: str
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """Seeds, best first; `judge` is whose opinion that is, None when nobody had one and the order is the given one."""
+
+    order: tuple[int, ...]
+    judge: str | None
+    verdicts: dict[int, Verdict] = field(default_factory=dict)
+    comparisons: tuple[Comparison, ...] = ()
+    failures: tuple[Failure, ...] = ()
+
+
+def rank(
+    judges: Sequence[Judge],
+    question: Question,
+    edits: Sequence[Edit],
+    keep: int,
+    poll: Poll,
+    interrupts: Interrupts,
+    pairwise: bool = False,
+) -> Ranking:
+    """Rank edits so that the first `keep` are the best; the first judge with an opinion decides.
+
+    Scores come first. Edits that score the same, or have no score, are compared where it matters: when some of them
+    are kept and others are not. Broken edits come last. What ties keeps its order.
+
+    Args:
+        judges: in the order in which they are asked; a later one only when those before it had no opinion.
+        poll: raises when the user interrupts.
+        interrupts: exceptions that end the run; any other one counts as a failed judgement.
+        pairwise: no scores, one running maximum over all edits as in the paper (section 3.3): M - 1 comparisons.
+            Judges that cannot compare score instead.
+    """
+    comparisons: list[Comparison] = []
+    failures: list[Failure] = []
+    verdicts: dict[int, Verdict] = {}
+    for judge in judges:
+        hearing = Hearing(judge, question, poll, interrupts)
+        if pairwise and judge.compares:
+            order = hearing.best_first(edits, 1)
+        else:
+            order = _by_score(hearing, edits, keep)
+        comparisons += hearing.comparisons
+        failures += hearing.failures
+        verdicts |= hearing.verdicts
+        if hearing.has_opinion:
+            seeds = tuple(edit.seed for edit in order)
+            return Ranking(seeds, judge.name, verdicts, tuple(comparisons), tuple(failures))
+    return Ranking(tuple(edit.seed for edit in edits), None, verdicts, tuple(comparisons), tuple(failures))
+
+
+def _by_score(hearing: "Hearing", edits: Sequence[Edit], keep: int) -> list[Edit]:
+    def worth(edit: Edit) -> tuple[bool, bool, float]:
+        verdict = hearing.verdicts[edit.seed]
+        return verdict.broken, verdict.score is None, -(verdict.score or 0.0)
+
+    hearing.score(edits)
+    order: list[Edit] = []
+    for _, equals in groupby(sorted(edits, key=worth), key=worth):
+        group = list(equals)
+        if len(order) < keep < len(order) + len(group):
+            group = hearing.best_first(group, keep - len(order))
+        order += group
+    return order
+
+
+class Hearing:
+    """One judge's answers about some edits; its failures are noted, not raised."""
+
+    def __init__(self, judge: Judge, question: Question, poll: Poll, interrupts: Interrupts) -> None:
+        self.verdicts: dict[int, Verdict] = {}
+        self.comparisons: list[Comparison] = []
+        self.failures: list[Failure] = []
+        self._judge, self._question, self._poll, self._interrupts = judge, question, poll, interrupts
+        self._failed_in_a_row = 0
+        self._second_is_better: dict[tuple[int, int], bool] = {}
+
+    @property
+    def has_opinion(self) -> bool:
+        scored = any(verdict.score is not None or verdict.broken for verdict in self.verdicts.values())
+        return scored or any(entry.preference.choice is not Choice.ABSTAIN for entry in self.comparisons)
+
+    def score(self, edits: Sequence[Edit]) -> None:
+        """Ask for the verdicts on all edits at once; a judge that fails abstains."""
+        verdicts = self._ask("score", edits, lambda: self._scores(edits))
+        for edit, verdict in zip(edits, verdicts or [Verdict()] * len(edits), strict=True):
+            self.verdicts[edit.seed] = verdict
+
+    def best_first(self, edits: Sequence[Edit], count: int) -> list[Edit]:
+        """The best `count` edits by comparisons, best first, then the others in their order.
+
+        Each is a running maximum: whoever loses to the next edit makes room for it; a tie or an abstention does not
+        count as losing. No pair is asked twice.
+        """
+        rest, best = list(edits), []
+        while self._judge.compares and len(best) < count and len(rest) > 1:
+            champion = rest[0]
+            for challenger in rest[1:]:
+                if self._loses(champion, challenger):
+                    champion = challenger
+            best.append(champion)
+            rest = [edit for edit in rest if edit is not champion]
+        return best + rest
+
+    def _scores(self, edits: Sequence[Edit]) -> list[Verdict]:
+        verdicts = list(self._judge.score(self._question, edits, self._poll))
+        if len(verdicts) != len(edits):
+            raise ValueError(f"the judge gave {len(verdicts)} verdicts for {len(edits)} edits")
+        return [_finite(verdict) for verdict in verdicts]
+
+    def _loses(self, first: Edit, second: Edit) -> bool:
+        pair = (first.seed, second.seed)
+        if pair not in self._second_is_better:
+            self._second_is_better[pair] = self._compare(first, second)
+        return self._second_is_better[pair]
+
+    def _compare(self, first: Edit, second: Edit) -> bool:
+        if self._failed_in_a_row >= GIVE_UP:
+            return False
+        preference = self._ask(
+            "compare", (first, second), lambda: self._judge.compare(self._question, first, second, self._poll)
+        )
+        if preference is None:
+            self._failed_in_a_row += 1
+            return False
+        self._failed_in_a_row = 0
+        self.comparisons.append(Comparison(self._judge.name, first.seed, second.seed, preference))
+        return preference.choice is Choice.SECOND
+
+    def _ask(self, asked: str, edits: Sequence[Edit], answer: Callable[[], Answer]) -> Answer | None:
+        self._poll()
+        try:
+            return answer()
+        except self._interrupts:
+            raise
+        except Exception as error:
+            seeds = tuple(edit.seed for edit in edits)
+            said = f"{type(error).__name__}: {error}"
+            self.failures.append(Failure(self._judge.name, asked, seeds, said))
+            return None
+
+
+def _finite(verdict: Verdict) -> Verdict:
+    if verdict.score is None or math.isfinite(verdict.score):
+        return verdict
+    return replace(verdict, score=None, reasons=(*verdict.reasons, f"the score was {verdict.score}"))

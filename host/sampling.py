@@ -1,0 +1,148 @@
+"""Sampling as KSampler and SamplerCustomAdvanced do it: their guiders, their sigmas, one picture at a time."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import comfy.model_management
+import comfy.sample
+import comfy.samplers
+import latent_preview
+import torch
+from torch import Tensor
+
+# They choose their own steps, so "after n steps of the schedule" means nothing to them.
+OWN_STEPS = ("dpm_fast", "dpm_adaptive")
+SPACIAL, TEMPORAL = "downscale_ratio_spacial", "downscale_ratio_temporal"
+
+
+def sampler_names() -> list[str]:
+    """KSampler's samplers that can take part."""
+    return [name for name in comfy.samplers.KSampler.SAMPLERS if name not in OWN_STEPS]
+
+
+def scheduler_names() -> list[str]:
+    """KSampler's schedulers."""
+    return list(comfy.samplers.KSampler.SCHEDULERS)
+
+
+@dataclass(frozen=True)
+class Process:
+    """What SamplerCustomAdvanced calls guider, sampler and sigmas; `cast` is what the host's node does to the result.
+
+    Raises:
+        ValueError: a sampler that cannot take part in the filter.
+    """
+
+    guider: Any
+    sampler: Any
+    sigmas: Tensor
+    cast: Callable[[Tensor], Tensor]
+
+    def __post_init__(self) -> None:
+        name = getattr(getattr(self.sampler, "sampler_function", None), "__name__", "")
+        for refused in OWN_STEPS:
+            if name in (f"{refused}_function", f"sample_{refused}"):
+                raise ValueError(
+                    f"The sampler {refused} chooses its own steps, so it cannot be stopped after a given number of "
+                    "them. Choose another sampler; ICEdit is used with euler."
+                )
+
+    @property
+    def steps(self) -> int:
+        return max(0, len(self.sigmas) - 1)
+
+    @property
+    def model(self) -> Any:
+        return self.guider.model_patcher
+
+    def shortened(self, steps: int) -> "Process":
+        """The same process in `steps` steps, picked evenly from its sigmas; the first and the last one stay."""
+        picked = torch.linspace(0, self.steps, steps + 1).round().long()
+        return replace(self, sigmas=self.sigmas[picked])
+
+
+def ksampler_process(
+    model: Any, steps: int, cfg: float, sampler: str, scheduler: str, positive: Any, negative: Any, denoise: float
+) -> Process:
+    """KSampler's own guider, sampler object and sigmas (it drops the penultimate sigma for some samplers)."""
+    schedule = comfy.samplers.KSampler(
+        model, steps, model.load_device, sampler, scheduler, denoise, model_options=model.model_options
+    )
+    guider = comfy.samplers.CFGGuider(model)
+    guider.set_conds(positive, negative)
+    guider.set_cfg(cfg)
+    return Process(guider, comfy.samplers.sampler_object(sampler), schedule.sigmas, _as_ksampler)
+
+
+def custom_process(guider: Any, sampler: Any, sigmas: Tensor) -> Process:
+    """The parts of a SamplerCustomAdvanced graph."""
+    return Process(guider, sampler, sigmas, lambda samples: samples.to(comfy.model_management.intermediate_device()))
+
+
+def _as_ksampler(samples: Tensor) -> Tensor:
+    management = comfy.model_management
+    # Older hosts have no choice of this dtype and leave the samples as they are.
+    dtype = management.intermediate_dtype() if hasattr(management, "intermediate_dtype") else samples.dtype
+    return samples.to(device=management.intermediate_device(), dtype=dtype)
+
+
+@dataclass(frozen=True)
+class Start:
+    """One picture's latent `1 c h w` (or `1 c 1 h w`), its noise mask, and its place in a batch of noises, if any."""
+
+    samples: Tensor
+    noise_mask: Tensor | None
+    batch_index: list[int] | None
+
+    def noise(self, seed: int) -> Tensor:
+        """KSampler's noise for this picture. Seeds the global generator too, as KSampler does."""
+        return comfy.sample.prepare_noise(self.samples, seed, self.batch_index)
+
+
+def starts(model: Any, latent: Mapping[str, Any]) -> list[Start]:
+    """Each picture of a LATENT as it would be sampled alone.
+
+    Raises:
+        ValueError: no latent, several frames, or latents packed together (video with audio).
+    """
+    samples = latent["samples"]
+    if getattr(samples, "is_nested", False) or samples.ndim not in (4, 5) or len(samples) == 0:
+        raise ValueError("latent_image is no picture latent, expected [batch, channels, height, width].")
+    ratios = [latent.get(SPACIAL)] + ([latent[TEMPORAL]] if TEMPORAL in latent else [])
+    found = []
+    for index in range(len(samples)):
+        one = comfy.sample.fix_empty_latent_channels(model, samples[index : index + 1], *ratios)
+        if one.ndim == 5 and one.shape[2] != 1:
+            raise ValueError(f"latent_image holds a video of {one.shape[2]} frames. The filter works on pictures only.")
+        inds = latent.get("batch_index")
+        mask = latent.get("noise_mask")
+        found.append(Start(one, None if mask is None else row(mask, index), None if inds is None else [inds[index]]))
+    return found
+
+
+def row(tensor: Tensor, index: int) -> Tensor:
+    """Row `index` of a batch, as a batch of one; shorter batches start again from their first row, as in the host."""
+    return tensor if len(tensor) == 1 else tensor[index % len(tensor)][None]
+
+
+def as_output(latent: Mapping[str, Any], samples: Tensor) -> dict[str, Any]:
+    """The LATENT that KSampler answers for such samples."""
+    return {key: value for key, value in latent.items() if key not in (SPACIAL, TEMPORAL)} | {"samples": samples}
+
+
+class Progress:
+    """One progress bar over all steps of all candidates, with the host's live previews."""
+
+    def __init__(self, model: Any, steps: int) -> None:
+        self._show = latent_preview.prepare_callback(model, steps)
+        self.done, self.total = 0, steps
+
+    def expect(self, steps: int) -> None:
+        """So many steps are still to come."""
+        self.total = self.done + steps
+
+    def step(self, x0: Tensor, x: Tensor) -> None:
+        """One more step is done."""
+        self._show(self.done, x0, x, self.total)
+        self.done += 1

@@ -1,0 +1,184 @@
+"""Runs of a seed that can be left after some steps and gone on with later, without doing any evaluation twice.
+
+The tape holds the model's outputs. Going on runs the sampler again from its first step with the same noise and answers
+the evaluations of before from the tape, so the result is bit for bit that of one run. Splitting the schedule instead
+would not be: samplers keep a history, and a noise mask needs the first noise.
+"""
+
+import copy
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import comfy.model_management
+import comfy.model_patcher
+import comfy.sampler_helpers
+import torch
+from comfy.patcher_extension import WrappersMP, add_wrapper_with_key, get_wrappers_with_key
+from torch import Tensor
+
+from .sampling import Process, Progress, Start, row
+
+log = logging.getLogger(__name__)
+
+KEY = "icedit_early_filter"
+INTERRUPTS: tuple[type[BaseException], ...] = (comfy.model_management.InterruptProcessingException,)
+
+Fingerprint = tuple[int, tuple[float, ...]]
+
+
+class _Left(BaseException):
+    """Ends a sampler after a step. Not an Exception: samplers may catch those."""
+
+
+@dataclass
+class Tape:
+    """The model's outputs for one seed, each with the input that it answers, and the steps and preview they led to."""
+
+    outputs: list[tuple[Fingerprint, list[Tensor | None]]] = field(default_factory=list)
+    steps: int = 0
+    x0: Tensor | None = None
+
+
+def poll() -> None:
+    """Raises the host's interrupt when the user wants one."""
+    comfy.model_management.throw_exception_if_processing_interrupted()
+
+
+class Runs:
+    """All runs of one picture; a seed is probed as far as some step, later farther, and finished or forgotten."""
+
+    def __init__(self, process: Process, start: Start, index: int, batch: int, progress: Progress) -> None:
+        self._process, self._start, self._progress = process, start, progress
+        self._conds = {key: _rows(conds, index, batch) for key, conds in process.guider.original_conds.items()}
+        self._tapes: dict[int, Tape] = {}
+
+    def probe(self, seed: int, step: int) -> int:
+        """Run as far as `step`, whose prediction becomes the preview; answers the evaluations done now."""
+        tape = self._tapes.setdefault(seed, Tape())
+        deck = _Deck(tape, record=True)
+        try:
+            self._sample(seed, deck, stop=step)
+        except _Left:
+            return deck.evaluations
+        raise ValueError(
+            f"The sampler ended before step {step} of its {self._process.steps} steps, so it cannot be filtered. "
+            "Choose another sampler; ICEdit is used with euler."
+        )
+
+    def preview(self, seed: int) -> Tensor:
+        """The picture's latent as predicted at the last probed step, `1 c h w`, for the VAE."""
+        x0 = self._tapes[seed].x0
+        assert x0 is not None
+        return self._process.model.model.process_latent_out(x0)
+
+    def finish(self, seed: int) -> tuple[Tensor, int]:
+        """Run to the end; answers the samples, as the host's node would, and the evaluations done now."""
+        deck = _Deck(self._tapes.get(seed, Tape()), record=False)
+        samples = self._process.cast(self._sample(seed, deck, stop=None))
+        return samples, deck.evaluations
+
+    def forget(self, seed: int) -> None:
+        self._tapes.pop(seed, None)
+
+    def _sample(self, seed: int, deck: "_Deck", stop: int | None) -> Tensor:
+        process, start, tape = self._process, self._start, deck.tape
+
+        def after_step(step: int, x0: Tensor, x: Tensor, total: int) -> None:  # noqa: ARG001
+            if step >= tape.steps:
+                self._progress.step(x0, x)
+            if stop is not None and step + 1 >= stop:
+                tape.steps, tape.x0 = stop, x0.to("cpu", copy=True)
+                raise _Left
+
+        guider = self._guider(deck)
+        try:
+            return guider.sample(
+                start.noise(seed),
+                start.samples,
+                process.sampler,
+                process.sigmas,
+                denoise_mask=start.noise_mask,
+                callback=after_step,
+                disable_pbar=True,
+                seed=seed,
+            )
+        finally:
+            # The host skips this when a run does not come to its end.
+            if hasattr(guider, "loaded_models"):
+                comfy.sampler_helpers.cleanup_models(guider.conds, guider.loaded_models)
+
+    def _guider(self, deck: "_Deck") -> Any:
+        guider = copy.copy(self._process.guider)
+        guider.original_conds = self._conds
+        guider.model_options = comfy.model_patcher.create_model_options_clone(guider.model_options)
+        add_wrapper_with_key(WrappersMP.CALC_COND_BATCH, KEY, deck.answer, guider.model_options, is_model_options=True)
+        return guider
+
+
+class _Deck:
+    """Plays a tape to the sampler and, past its end, asks the model."""
+
+    def __init__(self, tape: Tape, record: bool) -> None:
+        self.tape, self.evaluations = tape, 0
+        self._record, self._position = record, 0
+
+    def answer(self, executor: Any, *args: Any) -> list[Tensor | None]:
+        poll()
+        _, conds, x, timestep, *_ = args
+        fingerprint = _fingerprint(x, timestep)
+        if self._position < len(self.tape.outputs):
+            asked, outputs = self.tape.outputs[self._position]
+            self._position += 1
+            if asked == fingerprint:
+                return [torch.zeros_like(x) if output is None else output.to(x.device, copy=True) for output in outputs]
+            log.warning("The sampler does not repeat itself with the same seed; evaluating again instead of resuming.")
+            del self.tape.outputs[self._position - 1 :]
+        outputs = executor(*args)
+        self.evaluations += 1
+        if self._record:
+            # The host answers zeros where it was given no conditioning; they need no room.
+            kept = [
+                None if cond is None else output.to("cpu", copy=True)
+                for cond, output in zip(conds, outputs, strict=True)
+            ]
+            self.tape.outputs.append((fingerprint, kept))
+            self._position += 1
+        return outputs
+
+
+def _fingerprint(x: Tensor, timestep: Tensor) -> Fingerprint:
+    """Equal for equal bits."""
+    bits = x.view({2: torch.int16, 4: torch.int32, 8: torch.int64}[x.element_size()])
+    return int(bits.sum(dtype=torch.int64)), tuple(timestep.flatten().tolist())
+
+
+def _rows(conds: Sequence[dict[str, Any]], index: int, batch: int) -> list[dict[str, Any]]:
+    """The conditioning that row `index` of a batch gets, for sampling it alone."""
+    if batch == 1:
+        return list(conds)
+    return [{key: _row(value, index, batch) for key, value in cond.items()} for cond in conds]
+
+
+def _row(value: Any, index: int, batch: int) -> Any:
+    if isinstance(value, Tensor) and value.ndim > 1 and len(value) == batch:
+        return row(value, index)
+    if isinstance(value, list):
+        return [_row(entry, index, batch) for entry in value]
+    return value
+
+
+def refuse_caches(process: Process) -> None:
+    """EasyCache counts the model's own calls, which a tape leaves out.
+
+    Raises:
+        ValueError: when the model carries one.
+    """
+    if get_wrappers_with_key(
+        WrappersMP.DIFFUSION_MODEL, "easycache", process.guider.model_options, is_model_options=True
+    ):
+        raise ValueError(
+            "The model carries an EasyCache, which keeps a state of its own while sampling, so a run cannot be resumed. "
+            "Remove the EasyCache node, use LazyCache, or set mode to 'paper'."
+        )

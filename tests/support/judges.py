@@ -1,0 +1,45 @@
+"""Judges that answer as a test tells them, and note what they were asked."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from icedit.early_filter.judge import Choice, Edit, Judge, Poll, Preference, Question, Verdict
+
+Score = Callable[[Edit], Verdict]
+Compare = Callable[[Edit, Edit], Choice]
+
+
+@dataclass
+class ScriptedJudge(Judge):
+    """Scores and compares by given functions; an answer that is an exception is raised."""
+
+    verdict: Score | None = None
+    choice: Compare | None = None
+    scored: list[tuple[int, ...]] = field(default_factory=list)
+    compared: list[tuple[int, int]] = field(default_factory=list)
+    questions: list[Question] = field(default_factory=list)
+    edits: list[Edit] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.compares = self.choice is not None
+
+    @property
+    def name(self) -> str:
+        return "scripted"
+
+    def score(self, question: Question, edits: Sequence[Edit], poll: Poll) -> list[Verdict]:
+        poll()
+        self.questions.append(question)
+        self.scored.append(tuple(edit.seed for edit in edits))
+        self.edits += edits
+        return [self.verdict(edit) for edit in edits] if self.verdict else super().score(question, edits, poll)
+
+    def compare(self, question: Question, first: Edit, second: Edit, poll: Poll) -> Preference:
+        poll()
+        self.compared.append((first.seed, second.seed))
+        return Preference(self.choice(first, second) if self.choice else Choice.ABSTAIN)
+
+
+def by_seed(**scores: float) -> Score:
+    """Scores by seed: `by_seed(s3=0.5)`; other seeds score 0."""
+    return lambda edit: Verdict(score=scores.get(f"s{edit.seed}", 0.0))
