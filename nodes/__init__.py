@@ -5,7 +5,7 @@ from comfy_api.latest import ComfyExtension, io
 from .diptych import CropRightHalf, DiptychCreate
 from .early_filter import EarlyFilterSampler, EarlyFilterSamplerAdvanced
 from .instruction import ICEFConditioning, InContextEditInstruction
-from .judges import EditJudgePixels, EditJudgeVLM
+from .judges import EditJudgeEndpoint, EditJudgePixels, EditJudgeVLM
 from .moe_lora import MoELoRALoader
 
 
@@ -21,4 +21,5 @@ class ICEditExtension(ComfyExtension):
             MoELoRALoader,
             EditJudgePixels,
             EditJudgeVLM,
+            EditJudgeEndpoint,
         ]

@@ -2,12 +2,15 @@
 
 from comfy_api.latest import io
 
+from ..early_filter.judges.api_key import HOSTS_VARIABLE, KEY_VARIABLE
+from ..early_filter.judges.endpoint import Endpoint
 from ..early_filter.judges.pictures import compose
 from ..early_filter.judges.pixels import PixelJudge
 from ..early_filter.judges.vlm import VLMJudge
 from ..host import text_generation
 from .types import CATEGORY, Judge
 
+SEPARATE, ONE_PICTURE = "separate", "one picture"
 JUDGE_TOOLTIP = "For the judge input of the Early Filter samplers."
 
 
@@ -80,3 +83,63 @@ class EditJudgeVLM(io.ComfyNode):
 
         title = f"vision-language model {text_generation.model_name(clip)}"
         return io.NodeOutput(VLMJudge(title, ask, checks, swap_order))
+
+
+class EditJudgeEndpoint(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="EditJudgeEndpoint",
+            display_name="Edit Judge: Server (ICEdit)",
+            category=CATEGORY,
+            description="Lets a vision-language model on a server of yours look at your picture beside the edits and "
+            "choose: Ollama, llama.cpp, vLLM, LM Studio or any other with the OpenAI chat interface. Your picture and "
+            "the previews are sent to that server, and only while judging. A server that wants a key gets it from "
+            f"the environment variable {KEY_VARIABLE}; if it is not on this machine, name it in {HOSTS_VARIABLE} too.",
+            search_aliases=["ICEdit", "early filter", "Ollama", "OpenAI", "vLLM", "LM Studio", "llama.cpp"],
+            inputs=[
+                io.String.Input(
+                    "base_url",
+                    default="http://localhost:11434/v1",
+                    tooltip="Address of the server up to /v1. Ollama: http://localhost:11434/v1, LM Studio: port 1234, "
+                    "llama.cpp: 8080, vLLM: 8000. Never write a key here: it would be saved in your pictures.",
+                ),
+                io.String.Input(
+                    "model",
+                    default="",
+                    placeholder="qwen2.5vl:7b",
+                    tooltip="The model's name as the server lists it. It must see pictures.",
+                ),
+                _checks_input(),
+                _swap_order_input(),
+                io.Int.Input(
+                    "timeout",
+                    default=120,
+                    min=1,
+                    max=3600,
+                    optional=True,
+                    tooltip="Seconds to wait for one answer. The first may take long while the server loads the model.",
+                ),
+                io.Int.Input(
+                    "parallel",
+                    default=2,
+                    min=1,
+                    max=32,
+                    optional=True,
+                    tooltip="Questions asked at the same time. 1 for a server that shares the GPU with ComfyUI.",
+                ),
+                io.Combo.Input(
+                    "pictures",
+                    options=[SEPARATE, ONE_PICTURE],
+                    default=SEPARATE,
+                    optional=True,
+                    tooltip="one picture: source and edits side by side with labels, for models that take only one.",
+                ),
+            ],
+            outputs=[Judge.Output("judge", tooltip=JUDGE_TOOLTIP)],
+        )
+
+    @classmethod
+    def execute(cls, base_url, model, checks, swap_order, timeout=120, parallel=2, pictures=SEPARATE) -> io.NodeOutput:
+        endpoint = Endpoint(base_url, model, timeout=timeout, parallel=parallel, one_picture=pictures == ONE_PICTURE)
+        return io.NodeOutput(VLMJudge(f"{endpoint.model} at {endpoint.url}", endpoint.ask, checks, swap_order))

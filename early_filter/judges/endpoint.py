@@ -1,0 +1,229 @@
+"""Asks a vision-language model on any OpenAI-compatible server (Ollama, llama.cpp, vLLM, LM Studio, hosted ones).
+
+The key comes from the environment (see api_key) and is cut out of everything that a server sends back.
+"""
+
+import asyncio
+import json
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from ..judge import JudgeError, Poll
+from .api_key import KEY_VARIABLE, key_for, no_key_sent
+from .pictures import compose, data_url
+from .polled import run_polled
+from .prompts import Request
+
+if TYPE_CHECKING:
+    import aiohttp
+
+log = logging.getLogger(__name__)
+
+MAX_RESPONSE = 1 << 20
+"""Bytes. An answer has a few hundred."""
+
+MAX_TOKENS = 1024
+"""Room for models that think before they answer."""
+
+LONGEST_WAIT = 30.0
+"""Seconds between tries at the most, whatever a server asks for."""
+
+
+class _TemporaryError(JudgeError):
+    """Worth another try, after `wait` seconds if the server says so."""
+
+    def __init__(self, message: str, wait: float | None = None) -> None:
+        super().__init__(message)
+        self.wait = wait
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """A server and one of its models.
+
+    Attributes:
+        base_url: http or https, up to and including "/v1"; a bare host gets that added.
+        model: as the server lists it.
+        timeout: seconds for one try, from connecting to the last byte.
+        retries: more tries after errors that may pass (no connection, 429, 5xx, a cut connection).
+        backoff: seconds before the second try, doubled each time.
+        parallel: requests under way at the same time.
+        one_picture: send one labelled picture instead of several, for models that take only one.
+
+    Raises:
+        ValueError: a value is not usable. The address is not repeated, it may hold a password.
+    """
+
+    base_url: str
+    model: str
+    timeout: float = 120.0
+    retries: int = 2
+    backoff: float = 1.0
+    parallel: int = 2
+    one_picture: bool = False
+
+    def __post_init__(self) -> None:
+        try:
+            parts = urlsplit(self.base_url.strip())
+            host, _ = parts.hostname, parts.port
+        except ValueError:
+            parts, host = urlsplit(""), None
+        if parts.scheme not in ("http", "https") or not host:
+            raise ValueError(
+                "base_url is not an address of a server: it must start with http:// or https://, for example "
+                "http://localhost:11434/v1 (Ollama)."
+            )
+        if parts.username or parts.password or parts.query or parts.fragment:
+            raise ValueError(
+                "base_url must not hold a user, password, key or '?': it is saved in your pictures. Put the key into "
+                f"the environment variable {KEY_VARIABLE} before starting ComfyUI."
+            )
+        if not self.model.strip():
+            raise ValueError("model is empty: write the model's name as the server lists it, for example qwen2.5vl:7b.")
+        if self.timeout <= 0 or self.retries < 0 or self.backoff < 0 or self.parallel < 1:
+            raise ValueError("timeout and parallel must be above 0, retries and backoff at least 0.")
+
+    @property
+    def url(self) -> str:
+        base = self.base_url.strip().rstrip("/")
+        if base.endswith("/chat/completions"):
+            return base
+        return f"{base}/chat/completions" if urlsplit(base).path else f"{base}/v1/chat/completions"
+
+    def ask(self, requests: Sequence[Request], poll: Poll) -> list[str | JudgeError]:
+        """Each request's answer, or why there is none; in order. `poll` is called every 0.05 s and may raise."""
+        bodies = []
+        for request in requests:
+            poll()
+            bodies.append(self._body(request))
+        return run_polled(_Exchange(self, key_for(self.url)).ask_all(bodies), poll)
+
+    def _body(self, request: Request) -> bytes:
+        content: list[dict[str, Any]] = []
+        if self.one_picture:
+            content.append(_image(data_url(compose(request.pictures))))
+        else:
+            for picture in request.pictures:
+                content += [{"type": "text", "text": f"{picture.label}:"}, _image(data_url(picture.image))]
+        content.append({"type": "text", "text": request.text})
+        message = {"role": "user", "content": content}
+        sampling = {"temperature": 0, "seed": 0, "max_tokens": MAX_TOKENS, "stream": False}
+        return json.dumps({"model": self.model.strip(), "messages": [message], **sampling}).encode()
+
+
+@dataclass(frozen=True)
+class _Exchange:
+    """The requests of one call. Holds the key for its time, and lets nothing out that contains it."""
+
+    endpoint: Endpoint
+    key: str | None = field(repr=False)
+
+    async def ask_all(self, bodies: Sequence[bytes]) -> list[str | JudgeError]:
+        import aiohttp
+
+        headers = {"Content-Type": "application/json", "Accept-Encoding": "identity"}
+        if self.key:
+            headers["Authorization"] = f"Bearer {self.key}"
+        limit = asyncio.Semaphore(self.endpoint.parallel)
+        timeout = aiohttp.ClientTimeout(total=self.endpoint.timeout)
+        # trust_env stays off: a .netrc file could add other credentials.
+        async with aiohttp.ClientSession(headers=headers, timeout=timeout) as session:
+            return await asyncio.gather(*(self._ask(session, limit, body) for body in bodies))
+
+    async def _ask(self, session: "aiohttp.ClientSession", limit: asyncio.Semaphore, body: bytes) -> str | JudgeError:
+        wait = self.endpoint.backoff
+        for left in reversed(range(self.endpoint.retries + 1)):
+            try:
+                async with limit:
+                    return await self._post(session, body)
+            except _TemporaryError as error:
+                if not left:
+                    return error
+                pause = min(LONGEST_WAIT, wait if error.wait is None else max(wait, error.wait))
+                log.warning("%s Trying again in %.1f s.", error, pause)
+                await asyncio.sleep(pause)
+                wait *= 2
+            except JudgeError as error:
+                return error
+        raise AssertionError("range(retries + 1) is never empty")
+
+    async def _post(self, session: "aiohttp.ClientSession", body: bytes) -> str:
+        import aiohttp
+
+        url = self.endpoint.url
+        try:
+            async with session.post(url, data=body, allow_redirects=False) as response:
+                text = await self._read(response)
+                self._check(response, text)
+        except asyncio.TimeoutError:
+            raise JudgeError(
+                f"{url} did not answer within {self.endpoint.timeout:g} s. The model may still be loading, or be too "
+                "large for the machine: raise timeout, or take a smaller model."
+            ) from None
+        except aiohttp.ClientConnectorError as error:
+            raise _TemporaryError(
+                f"Cannot connect to {url} ({self._excerpt(str(error.os_error))}). Is the server running?"
+            ) from None
+        # ValueError: aiohttp refuses characters in the key or the address.
+        except (aiohttp.ClientError, ValueError) as error:
+            raise _TemporaryError(f"{url} broke off ({type(error).__name__}).") from None
+        return self._content(text)
+
+    async def _read(self, response: "aiohttp.ClientResponse") -> str:
+        read = bytearray()
+        async for chunk in response.content.iter_chunked(1 << 16):
+            read += chunk
+            if len(read) > MAX_RESPONSE:
+                raise JudgeError(f"{self.endpoint.url} sent more than {MAX_RESPONSE} bytes: no answer to read.")
+        return self._without_key(read.decode("utf-8", errors="replace"))
+
+    def _check(self, response: "aiohttp.ClientResponse", text: str) -> None:
+        status, url = response.status, self.endpoint.url
+        if status == 200:
+            return
+        said = self._excerpt(text)
+        if 300 <= status < 400:
+            target = self._excerpt(response.headers.get("Location", "nowhere"))
+            raise JudgeError(f"{url} redirects to {target}. Redirects are not followed: write the final address.")
+        if status in (401, 403):
+            sent = f"The key from {KEY_VARIABLE} was sent." if self.key else no_key_sent(url)
+            raise JudgeError(f"{url} refuses access ({status}). {sent} It says: {said}")
+        if status in (408, 425, 429) or status >= 500:
+            raise _TemporaryError(f"{url} answered {status}: {said}", _seconds(response.headers.get("Retry-After")))
+        hint = f" Check base_url and the model's name {self.endpoint.model!r}." if status == 404 else ""
+        raise JudgeError(f"{url} answered {status}: {said}{hint}")
+
+    def _content(self, text: str) -> str:
+        try:
+            content = json.loads(text)["choices"][0]["message"]["content"]
+            if isinstance(content, list):
+                content = "".join(part["text"] for part in content if part.get("type") == "text")
+        except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError):
+            content = None
+        if not isinstance(content, str):
+            raise JudgeError(
+                f"{self.endpoint.url} did not answer as an OpenAI-compatible server: {self._excerpt(text)}"
+            ) from None
+        return self._without_key(content)
+
+    def _without_key(self, text: str) -> str:
+        return text.replace(self.key, "***") if self.key else text
+
+    def _excerpt(self, text: str) -> str:
+        """At most 300 characters of one line; the key goes before the cut, or a part of it might stay."""
+        line = " ".join(self._without_key(text).split())
+        return (line[:300] + "...") if len(line) > 300 else line or "nothing"
+
+
+def _image(url: str) -> dict[str, Any]:
+    return {"type": "image_url", "image_url": {"url": url}}
+
+
+def _seconds(header: str | None) -> float | None:
+    try:
+        return max(0.0, float(header)) if header else None
+    except ValueError:  # a date
+        return None

@@ -1,0 +1,319 @@
+import base64
+import gc
+import io
+import logging
+import socket
+import threading
+import time
+import traceback
+
+import numpy as np
+import pytest
+import torch
+from icedit.early_filter.judge import Choice, Edit, JudgeError, Question
+from icedit.early_filter.judges import api_key
+from icedit.early_filter.judges.endpoint import MAX_RESPONSE, Endpoint
+from icedit.early_filter.judges.prompts import comparison
+from icedit.early_filter.judges.vlm import VLMJudge
+from PIL import Image
+from support.chat_server import ChatServer, Reply, says
+from support.pictures import photograph
+
+SOURCE, FIRST, SECOND = photograph(1, 64, 96), Edit(1, photograph(2, 64, 96)), Edit(2, photograph(3, 64, 96))
+QUESTION = Question(SOURCE, "make it blue")
+REQUEST = comparison(QUESTION, FIRST, SECOND)
+CANARY = "sk-canary-5f1d7c"
+
+
+@pytest.fixture(autouse=True)
+def no_key(monkeypatch):
+    monkeypatch.delenv(api_key.KEY_VARIABLE, raising=False)
+    monkeypatch.delenv(api_key.HOSTS_VARIABLE, raising=False)
+
+
+def poll() -> None:
+    pass
+
+
+def endpoint(server, **options):
+    return Endpoint(server.url, "a-model", **({"timeout": 5.0, "backoff": 0.01} | options))
+
+
+def answer(reply, **options):
+    """The one answer to the one request, and the server that gave it."""
+    with ChatServer(reply) as server:
+        (said,) = endpoint(server, **options).ask([REQUEST], poll)
+    return said, server
+
+
+def test_the_request_is_what_openai_compatible_servers_take():
+    said, server = answer(lambda *_: says("ANSWER: 2"))
+    assert said == "ANSWER: 2"
+    (call,) = server.calls
+    assert call.path == "/v1/chat/completions"
+    assert "Authorization" not in call.headers
+    assert (call.body["model"], call.body["temperature"], call.body["seed"]) == ("a-model", 0, 0)
+    (message,) = call.body["messages"]
+    kinds = [part["type"] for part in message["content"]]
+    assert kinds == ["text", "image_url"] * 3 + ["text"]
+    assert [part["text"] for part in message["content"][:6:2]] == ["SOURCE:", "EDIT 1:", "EDIT 2:"]
+    assert "make it blue" in message["content"][-1]["text"]
+    for part, sent in zip(message["content"][1::2], (SOURCE, FIRST.panel, SECOND.panel), strict=True):
+        head, data = part["image_url"]["url"].split(",")
+        assert head == "data:image/jpeg;base64"
+        shown = np.asarray(Image.open(io.BytesIO(base64.b64decode(data))), dtype=np.float32) / 255
+        assert shown.shape == (64, 96, 3)
+        assert np.abs(shown - sent.numpy()).mean() < 0.02
+
+
+def test_one_picture_for_models_that_take_only_one():
+    _, server = answer(lambda *_: says("ANSWER: 2"), one_picture=True)
+    content = server.calls[0].body["messages"][0]["content"]
+    assert [part["type"] for part in content] == ["image_url", "text"]
+
+
+def test_a_judge_over_http_decides():
+    def reply(_, call):
+        # The second picture of three is EDIT 1: prefer it exactly when it is the panel of SECOND.
+        shown = call.body["messages"][0]["content"][3]["image_url"]["url"]
+        return says("ANSWER: 1" if shown == wanted else "ANSWER: 2")
+
+    from icedit.early_filter.judges.pictures import data_url
+
+    wanted = data_url(SECOND.panel)
+    with ChatServer(reply) as server:
+        judge = VLMJudge("server", endpoint(server).ask)
+        assert judge.compare(QUESTION, FIRST, SECOND, poll).choice is Choice.SECOND
+        assert judge.compare(QUESTION, SECOND, FIRST, poll).choice is Choice.FIRST
+
+
+@pytest.mark.parametrize(
+    ("base_url", "url"),
+    [
+        ("http://localhost:11434", "http://localhost:11434/v1/chat/completions"),
+        ("http://localhost:11434/", "http://localhost:11434/v1/chat/completions"),
+        (" https://example.org/api/v1/ ", "https://example.org/api/v1/chat/completions"),
+        ("http://[::1]:8000/v1/chat/completions", "http://[::1]:8000/v1/chat/completions"),
+    ],
+)
+def test_addresses(base_url, url):
+    assert Endpoint(base_url, "m").url == url
+
+
+@pytest.mark.parametrize(
+    "base_url",
+    ["", "localhost:11434", "ftp://host/v1", "file:///etc/passwd", "http://", "http://host:port/v1", "http://[::1/v1"],
+)
+def test_what_is_no_address_is_refused(base_url):
+    with pytest.raises(ValueError, match="must start with http:// or https://"):
+        Endpoint(base_url, "m")
+
+
+@pytest.mark.parametrize("base_url", ["http://me:secret@host/v1", "https://host/v1?key=secret", "http://host/#secret"])
+def test_secrets_in_the_address_are_refused_and_not_repeated(base_url):
+    with pytest.raises(ValueError, match=api_key.KEY_VARIABLE) as caught:
+        Endpoint(base_url, "m")
+    assert "secret" not in str(caught.value)
+
+
+def test_an_empty_model_is_refused():
+    with pytest.raises(ValueError, match="model is empty"):
+        Endpoint("http://localhost/v1", " ")
+
+
+@pytest.mark.parametrize(
+    "first",
+    [
+        Reply(b"overloaded", 500),
+        Reply(b"loading model", 503),
+        Reply(b"slow down", 429, {"Retry-After": "0"}),
+        Reply(b"", 502, {"Retry-After": "Wed, 21 Oct 2026 07:28:00 GMT"}),
+        Reply(says("ANSWER: 1").body[:20], length=500),
+    ],
+    ids=["500", "503", "429", "502", "truncated"],
+)
+def test_what_may_pass_is_tried_again(first):
+    said, server = answer(lambda number, _: first if number == 0 else says("ANSWER: 1"))
+    assert said == "ANSWER: 1"
+    assert len(server.calls) == 2
+
+
+def test_tries_are_limited_and_wait_longer_each_time():
+    said, server = answer(lambda *_: Reply(b"overloaded", 500), retries=2, backoff=0.15)
+    assert isinstance(said, JudgeError)
+    assert "500: overloaded" in str(said)
+    first, second, third = (call.at for call in server.calls)
+    assert 0.15 <= second - first < 0.3 <= third - second
+
+
+@pytest.mark.parametrize(
+    ("reply", "message"),
+    [
+        (Reply(b"<html>hello</html>"), "did not answer as an OpenAI-compatible server: <html>"),
+        (Reply(b""), "OpenAI-compatible server: nothing"),
+        (Reply(b'{"choices": []}'), "OpenAI-compatible"),
+        (Reply(b'{"choices": [{"message": {"content": null}}]}'), "OpenAI-compatible"),
+        (Reply(b'{"choices": [{"message": {"content": [3]}}]}'), "OpenAI-compatible"),
+        (Reply(b"[" * 100_000), "OpenAI-compatible"),
+        (Reply(b"\xff\xfe\x00"), "OpenAI-compatible"),
+        (Reply(b'{"error": "no such model"}', 404), "no such model.*Check base_url.*'a-model'"),
+        (Reply(b"bad", 400), "answered 400: bad"),
+        (Reply(b"no key", 401), "refuses access.*Put the key into the environment variable ICEDIT_JUDGE_API_KEY"),
+        (Reply(b"", 302, {"Location": "http://elsewhere/v1"}), "redirects to http://elsewhere/v1.*not followed"),
+        (Reply(b" " * (MAX_RESPONSE + 1)), "more than 1048576 bytes"),
+    ],
+)
+def test_nonsense_is_an_error_at_once(reply, message):
+    said, server = answer(lambda *_: reply)
+    assert isinstance(said, JudgeError)
+    with pytest.raises(JudgeError, match=message):
+        raise said
+    assert len(server.calls) == 1
+    assert len(str(said)) < 700
+
+
+def test_content_in_parts_is_read():
+    parts = b'[{"type": "text", "text": "ANSWER"}, {"type": "text", "text": ": 1"}]'
+    assert answer(lambda *_: Reply(b'{"choices": [{"message": {"content": %s}}]}' % parts))[0] == "ANSWER: 1"
+
+
+@pytest.mark.parametrize("reply", [Reply(hang=20), Reply(b"x" * 1000, drip=0.05)], ids=["hangs", "drips"])
+def test_a_server_that_never_finishes_is_given_up(reply):
+    started = time.monotonic()
+    said, server = answer(lambda *_: reply, timeout=0.5)
+    assert 0.4 < time.monotonic() - started < 2.5
+    assert isinstance(said, JudgeError)
+    assert "did not answer within 0.5 s" in str(said)
+    assert len(server.calls) == 1
+
+
+def test_no_server():
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        (said,) = Endpoint(f"http://127.0.0.1:{taken.getsockname()[1]}", "m", backoff=0.01).ask([REQUEST], poll)
+    assert isinstance(said, JudgeError)
+    assert "Is the server running?" in str(said)
+
+
+@pytest.mark.parametrize("reply", [Reply(hang=20), Reply(b"x" * 1000, drip=0.05), Reply(b"", 503)])
+def test_an_interrupt_is_felt_at_once_and_leaves_nothing_behind(reply):
+    before = set(threading.enumerate())
+    interrupted = time.monotonic() + 0.5
+
+    def interrupt():
+        if time.monotonic() > interrupted:
+            raise InterruptedError
+
+    with ChatServer(lambda *_: reply) as server:
+        with pytest.raises(InterruptedError):
+            endpoint(server, timeout=60, backoff=30).ask([REQUEST] * 3, interrupt)
+        assert time.monotonic() - interrupted < 0.2
+        assert {thread.name for thread in set(threading.enumerate()) - before if "judge" in thread.name} == set()
+    gc.collect()  # an unclosed session would warn here
+
+
+def test_requests_run_in_parallel_up_to_the_limit_and_answers_keep_their_order():
+    with ChatServer(
+        lambda _, call: Reply(says(call.body["messages"][0]["content"][-1]["text"][-1]).body, hang=0.1)
+    ) as server:
+        requests = [type(REQUEST)(f"say {number}", REQUEST.pictures[:1]) for number in range(8)]
+        assert endpoint(server, parallel=3).ask(requests, poll) == [str(number) for number in range(8)]
+        assert server.most_under_way == 3
+
+
+def test_one_failure_leaves_the_other_answers():
+    def reply(_, call):
+        return Reply(b"bad", 400) if call.body["messages"][0]["content"][-1]["text"] == "1" else says("fine")
+
+    with ChatServer(reply) as server:
+        requests = [type(REQUEST)(str(number), REQUEST.pictures[:1]) for number in range(3)]
+        said = endpoint(server).ask(requests, poll)
+    assert said[0] == said[2] == "fine"
+    assert isinstance(said[1], JudgeError)
+
+
+def test_it_works_where_an_event_loop_is_running():
+    """The host calls nodes from inside its own loop."""
+    import asyncio
+
+    async def node():
+        return answer(lambda *_: says("ANSWER: 1"))[0]
+
+    assert asyncio.run(node()) == "ANSWER: 1"
+
+
+def leaky(number, call):
+    """Sends back whatever key it was given, in every place that ends up in a message."""
+    key = call.headers["Authorization"]
+    return [
+        says(f"ANSWER: 1 {key}"),
+        Reply(f"wrong key {key}".encode(), 401),
+        Reply(b" " * 290 + key.encode(), 500),
+        Reply(b"x" * 290 + key.encode(), 400),
+        Reply(b"", 307, {"Location": f"http://elsewhere/?{key}"}),
+        Reply(f'{{"choices": "{key}"}}'.encode()),
+        says(f"ANSWER: 2 {key}".replace("sk", "\\u0073k")),
+    ][number]
+
+
+def test_the_key_reaches_the_server_and_nothing_else(monkeypatch, caplog, capfd):
+    monkeypatch.setenv(api_key.KEY_VARIABLE, f" {CANARY}\n")
+    seen = []
+    with caplog.at_level(logging.DEBUG), ChatServer(leaky) as server:
+        judge = VLMJudge("server", endpoint(server, retries=0).ask, checks=False, swap_order=False)
+        seen += [repr(judge), repr(judge.ask)]
+        for _ in range(7):
+            try:
+                seen.append(repr(judge.compare(QUESTION, FIRST, SECOND, poll)))
+            except JudgeError as error:
+                seen += [str(error), repr(error), "".join(traceback.format_exception(error))]
+        assert len(server.calls) == 7
+        assert all(call.headers["Authorization"] == f"Bearer {CANARY}" for call in server.calls)
+        assert all(CANARY not in str(call.body) for call in server.calls)
+    seen += [caplog.text, *capfd.readouterr()]
+    everything = "\n".join(seen)
+    assert everything.count("***") >= 5
+    assert CANARY not in everything
+    assert "sk-cana" not in everything
+
+
+def test_the_key_goes_only_to_hosts_that_the_environment_names(monkeypatch):
+    monkeypatch.setenv(api_key.KEY_VARIABLE, CANARY)
+    assert api_key.key_for("http://localhost:1234/v1") == CANARY
+    assert api_key.key_for("http://[::1]:1234/v1") == CANARY
+    for stranger in ("https://api.example.org/v1", "http://localhost.example.org/v1", "http://192.168.1.5/v1"):
+        assert api_key.key_for(stranger) is None
+        assert api_key.HOSTS_VARIABLE in api_key.no_key_sent(stranger)
+    monkeypatch.setenv(api_key.HOSTS_VARIABLE, "other.org, API.example.org")
+    assert api_key.key_for("https://api.example.org/v1") == CANARY
+    assert api_key.key_for("https://evil.api.example.org/v1") is None
+
+
+def test_a_key_that_would_break_the_header_is_refused_and_not_repeated(monkeypatch):
+    monkeypatch.setenv(api_key.KEY_VARIABLE, f"{CANARY}\r\nX-Other: 1")
+    with pytest.raises(JudgeError, match=api_key.KEY_VARIABLE) as caught:
+        Endpoint("http://localhost:1/v1", "m").ask([REQUEST], poll)
+    assert CANARY not in str(caught.value)
+
+
+@pytest.mark.host
+def test_the_node_calls_nobody_until_it_judges(host):
+    with ChatServer(lambda *_: says("ANSWER: 1")) as server:
+        (judge,) = host.call(
+            "EditJudgeEndpoint", base_url=server.url, model="m", checks=False, swap_order=True, pictures="one picture"
+        )
+        assert server.calls == []
+        assert server.url in judge.name
+        edits = Edit(1, torch.zeros(32, 32, 3)), Edit(2, torch.ones(32, 32, 3))
+        assert judge.compare(QUESTION, *edits, poll).choice.value == "tie"
+        assert len(server.calls) == 2
+        assert len(server.calls[0].body["messages"][0]["content"]) == 2
+
+
+@pytest.mark.host
+def test_the_node_has_no_input_for_a_key(host):
+    import nodes
+
+    inputs = nodes.NODE_CLASS_MAPPINGS["EditJudgeEndpoint"].INPUT_TYPES()
+    names = {name for group in ("required", "optional") for name in inputs.get(group, {})}
+    assert names == {"base_url", "model", "checks", "swap_order", "timeout", "parallel", "pictures"}
