@@ -1,6 +1,5 @@
 """Adapter files in the host's loras folders; the last ones read are kept."""
 
-import os
 from collections import OrderedDict
 from pathlib import Path
 
@@ -11,7 +10,7 @@ from ..moe_lora.errors import FileError
 from .bank import HeldAdapter
 
 KEPT = 2
-"""A file and one chained to it. Of the paper's, one costs 0.26 GB of RAM for a bfloat16 model; the rest stays on disk."""
+"""A file and one chained to it. Of the paper's, one costs 0.26 GB of RAM in bfloat16, the rest stays on disk."""
 
 _held: OrderedDict[tuple[str, int, int], HeldAdapter] = OrderedDict()
 
@@ -48,10 +47,10 @@ def fingerprint(name: str) -> str:
 def _version(name: str) -> tuple[str, int, int]:
     try:
         path = folder_paths.get_full_path_or_raise("loras", name)
-        state = os.stat(path)
-    except (FileNotFoundError, OSError) as error:
+        state = Path(path).stat()
+    except OSError as error:
         raise FileError(
-            f"There is no file {name!r} in ComfyUI's loras folders. Put it into models/loras and refresh (R), or choose "
-            "another."
+            f"There is no file {name!r} in ComfyUI's loras folders. Put it into models/loras and refresh (R), or "
+            "choose another."
         ) from error
     return path, state.st_mtime_ns, state.st_size

@@ -28,6 +28,12 @@ class _Down(comfy.ops.manual_cast.Linear):
         return projected
 
 
+class _Float32Down(_Down):
+    """For devices whose products of half-precision tensors can stay in float32."""
+
+    float32_product = True
+
+
 class _Up(comfy.ops.manual_cast.Linear):
     """`layer.Up` with a weight that the host moves and casts per call."""
 
@@ -38,27 +44,26 @@ class _Up(comfy.ops.manual_cast.Linear):
         return added
 
 
-class _Bank(nn.Module):
+class RoutedBank(nn.Module):
     """The routed layers of one adapter, with the paths of their Linears in the diffusion model."""
 
     def __init__(self, routed: Sequence[RoutedWeights], dtype: torch.dtype, float32_product: bool) -> None:
         super().__init__()
         self.paths = tuple(weights.path for weights in routed)
-        self.layers = nn.ModuleList(_routed_layer(weights, dtype) for weights in routed)
+        self.layers = nn.ModuleList(_routed_layer(weights, dtype, float32_product) for weights in routed)
         self.requires_grad_(False)
         state = {}
         for index, weights in enumerate(routed):
             down, up = weights.stacked(dtype)
             state |= {f"layers.{index}.down.weight": down, f"layers.{index}.up.weight": up}
         self.load_state_dict(state, strict=True, assign=True)
-        for layer in self.layers:
-            layer.down.float32_product = float32_product
         comfy.model_management.archive_model_dtypes(self)
 
 
-def _routed_layer(weights: RoutedWeights, dtype: torch.dtype) -> RoutedLoRA:
+def _routed_layer(weights: RoutedWeights, dtype: torch.dtype, float32_product: bool) -> RoutedLoRA:
+    down = _Float32Down if float32_product else _Down
     sizes = (weights.in_features, weights.out_features, weights.experts, weights.rank)
-    return RoutedLoRA(*sizes, weights.scale, down=_Down, up=_Up, dtype=dtype, device="meta")
+    return RoutedLoRA(*sizes, weights.scale, down=down, up=_Up, dtype=dtype, device="meta")
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,7 +91,7 @@ def _bank_patcher(
     patcher = comfy.model_patcher.ModelPatcher
     if not disable_dynamic:
         patcher = getattr(comfy.model_patcher, "CoreModelPatcher", patcher)
-    bank = patcher(_Bank(adapter.routed, dtype, has_float32_product(load_device)), load_device, offload_device)
+    bank = patcher(RoutedBank(adapter.routed, dtype, has_float32_product(load_device)), load_device, offload_device)
     # A clone for another GPU, or without dynamic memory, makes its own weights with this.
     bank.cached_patcher_init = (_bank_patcher, (adapter, dtype, load_device, offload_device))
     return bank

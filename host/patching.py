@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from ..moe_lora.checkpoint import RoutedWeights
 from ..moe_lora.errors import AdapterError, ModelMismatchError
-from .bank import HeldAdapter
+from .bank import HeldAdapter, RoutedBank
 from .plain_lora import LOAD_FILL, host_patches
 
 KEY = "icedit_moe_lora"
@@ -93,8 +93,8 @@ def _check_routed(model: Any, routed: Sequence[RoutedWeights]) -> None:
             ) from error
         if found != (weights.in_features, weights.out_features):
             raise ModelMismatchError(
-                f"{weights.name} in the file takes {weights.in_features} and gives {weights.out_features} features, but "
-                f"{weights.path} of this model ({kind}) takes {found[0]} and gives {found[1]}. {LOAD_FILL}"
+                f"{weights.name} in the file takes {weights.in_features} and gives {weights.out_features} features, "
+                f"but {weights.path} of this model ({kind}) takes {found[0]} and gives {found[1]}. {LOAD_FILL}"
             )
 
 
@@ -102,7 +102,8 @@ def _check_top_k(routed: Sequence[RoutedWeights], top_k: int) -> None:
     fewest = min((weights.experts for weights in routed), default=top_k)
     if not 1 <= top_k <= fewest:
         raise AdapterError(
-            f"top_k is {top_k}, expected 1 to {fewest}, the number of experts in this file. The paper's was trained with 1."
+            f"top_k is {top_k}, expected 1 to {fewest}, the number of experts in this file. "
+            "The paper's was trained with 1."
         )
 
 
@@ -145,7 +146,7 @@ class _Routing:
         with _standing_in(self._forwards(model, banks[0].model)):
             return executor(*args, **kwargs)
 
-    def _forwards(self, model: nn.Module, bank: nn.Module) -> Mapping[str, _Placed]:
+    def _forwards(self, model: nn.Module, bank: RoutedBank) -> Mapping[str, _Placed]:
         placed = self.placed.setdefault(model, {})
         for path, layer in zip(bank.paths, bank.layers, strict=True):
             linear = comfy.utils.get_attr(model, path)

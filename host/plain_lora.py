@@ -94,14 +94,14 @@ def _check_targets(model: Any, patches: Mapping[Target, Any], names: Mapping[int
         outputs, inputs = target_shape(model, target)
         if down.ndim < 2 or up.ndim < 2 or up.shape[1] != down.shape[0] or 0 in up.shape:
             raise FileError(
-                f"{up_key} has the shape {list(up.shape)} and {down_key} {list(down.shape)}, expected [outputs, rank] and "
-                "[rank, inputs] with the same rank. The file is damaged; download it again."
+                f"{up_key} has the shape {list(up.shape)} and {down_key} {list(down.shape)}, expected [outputs, rank] "
+                "and [rank, inputs] with the same rank. The file is damaged; download it again."
             )
         if (up.shape[0], math.prod(down.shape[1:])) != (outputs, inputs):
             key, found = (up_key, up) if up.shape[0] != outputs else (down_key, down)
             raise ModelMismatchError(
-                f"{key} has the shape {list(found.shape)}; the layer of this model ({type(model.model).__name__}) takes "
-                f"{inputs} and gives {outputs} features. The file was made for another model. {LOAD_FILL}"
+                f"{key} has the shape {list(found.shape)}; the layer of this model ({type(model.model).__name__}) "
+                f"takes {inputs} and gives {outputs} features. The file was made for another model. {LOAD_FILL}"
             )
 
 

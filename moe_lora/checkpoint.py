@@ -131,8 +131,8 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     """
     if path.suffix.lower() not in SUFFIXES:
         raise FileError(
-            f"{path.name} is not a safetensors file. Files of other kinds can run any code when they are opened, so they "
-            "are not read here. Use the .safetensors version."
+            f"{path.name} is not a safetensors file. Files of other kinds can run any code when they are opened, so "
+            "they are not read here. Use the .safetensors version."
         )
     try:
         with safe_open(path, framework="pt", device="cpu") as file:

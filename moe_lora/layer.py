@@ -7,8 +7,8 @@ and the router in one, then all B side by side, with the routing weights applied
 import functools
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.functional import linear
 
 ROUTER_PARTS = 3
 """A float32 router is the sum of this many bfloat16 ones: 3 x 8 bits of mantissa."""
@@ -45,17 +45,14 @@ def project(x: Tensor, weight: Tensor, experts: int, float32_product: bool = Fal
         x: tokens in any floating dtype.
         weight: `(experts rank + parts experts) in` in the dtype of x: all A, then the split router.
         experts: how many.
-        float32_product: `has_float32_product` of this device; saves a float32 copy of x.
+        float32_product: `has_float32_product` of this device; saves a second reading and a float32 copy of x.
     """
     rows = weight.shape[0] - ROUTER_PARTS * experts
-    if x.dtype == torch.float32:
-        hidden, parts = F.linear(x, weight).split((rows, ROUTER_PARTS * experts), dim=-1)
-    elif float32_product:
-        product = torch.mm(x.reshape(-1, x.shape[-1]), weight.t(), out_dtype=torch.float32)
-        hidden, parts = product.unflatten(0, x.shape[:-1]).split((rows, ROUTER_PARTS * experts), dim=-1)
-    else:
-        hidden = F.linear(x, weight[:rows])
-        parts = F.linear(x.float(), weight[rows:].float())
+    if not float32_product or x.dtype == torch.float32:
+        router = weight[rows:].float().unflatten(0, (ROUTER_PARTS, experts)).sum(0)
+        return linear(x, weight[:rows]), linear(x.float(), router)
+    product = torch.mm(x.reshape(-1, x.shape[-1]), weight.t(), out_dtype=torch.float32)
+    hidden, parts = product.unflatten(0, x.shape[:-1]).split((rows, ROUTER_PARTS * experts), dim=-1)
     return hidden, parts.unflatten(-1, (ROUTER_PARTS, experts)).sum(-2)
 
 
@@ -71,14 +68,31 @@ def add_product(base: Tensor, hidden: Tensor, weight: Tensor) -> Tensor:
     return torch.addmm(flat, hidden.reshape(-1, hidden.shape[-1]), weight.t()).view(base.shape)
 
 
-class Down(nn.Linear):
+class _Weight(nn.Module):
+    """A weight `out in`, made as nn.Linear is."""
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        bias: bool = False,
+        dtype: torch.dtype | None = None,
+        device: torch.device | str | None = None,
+    ) -> None:
+        super().__init__()
+        if bias:
+            raise ValueError("A LoRA's matrices have no bias.")
+        self.weight = nn.Parameter(torch.empty(out_features, in_features, dtype=dtype, device=device))
+
+
+class Down(_Weight):
     """`project` with its own weight; a host puts a class in its place that also moves and casts the weight."""
 
     def forward(self, x: Tensor, experts: int) -> tuple[Tensor, Tensor]:
-        return project(x, self.weight, experts)
+        return project(x, self.weight, experts, has_float32_product(x.device))
 
 
-class Up(nn.Linear):
+class Up(_Weight):
     """`add_product` with its own weight."""
 
     def forward(self, hidden: Tensor, base: Tensor) -> Tensor:
@@ -103,8 +117,8 @@ class RoutedLoRA(nn.Module):
         experts: int,
         rank: int,
         scale: float = 1.0,
-        down: type[nn.Linear] = Down,
-        up: type[nn.Linear] = Up,
+        down: type[nn.Module] = Down,
+        up: type[nn.Module] = Up,
         dtype: torch.dtype = torch.float32,
         device: torch.device | str | None = None,
     ) -> None:

@@ -1,0 +1,259 @@
+"""What the MoE-LoRA costs; prints one JSON line.
+
+    ICEDIT_HOST=<ComfyUI> python benchmarks/moe_lora.py [layer] [step] [load] [full]
+
+Needs an environment with ComfyUI's packages. Whatever is compared is measured in one run, turn by turn. `layer`, `step`
+and `load` run on the CPU (24 GB of memory, a few minutes); `full` needs a CUDA device with 40 GB and is left out
+without one.
+"""
+
+import importlib.util
+import json
+import os
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+PACK = Path(__file__).resolve().parent.parent
+SHAPES = PACK / "tests" / "data" / "golden" / "full_size_key_shapes.json"
+
+
+def load_host_and_pack(cuda: bool) -> None:
+    """As the tests do it: ComfyUI from ICEDIT_HOST, the pack as `icedit`."""
+    sys.path.insert(0, os.environ["ICEDIT_HOST"])
+    import comfy.options
+
+    comfy.options.enable_args_parsing()
+    sys.argv, kept = [sys.argv[0], *([] if cuda else ["--cpu"])], sys.argv
+    import comfy.cli_args  # noqa: F401
+
+    sys.argv = kept
+    spec = importlib.util.spec_from_file_location(
+        "icedit", PACK / "__init__.py", submodule_search_locations=[str(PACK)]
+    )
+    assert spec is not None and spec.loader is not None
+    sys.modules["icedit"] = module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+
+
+def compare(runs: dict[str, Callable[[], Any]], rounds: int, base: str, wait: Callable[[], Any]) -> dict[str, Any]:
+    """Milliseconds of each, measured in turns, and their medians' ratios to `base`: median of the ratios per round,
+    with the quartiles as spread."""
+    times: dict[str, list[float]] = {name: [] for name in runs}
+    for round_number in range(rounds + 1):
+        for name, run in runs.items():
+            start = time.perf_counter()
+            run()
+            wait()
+            if round_number:  # the first round warms up
+                times[name].append(1e3 * (time.perf_counter() - start))
+    result: dict[str, Any] = {}
+    for name, measured in times.items():
+        ratios = [mine / theirs for mine, theirs in zip(measured, times[base], strict=True)]
+        low, _, high = statistics.quantiles(ratios, n=4)
+        result[name] = {
+            "ms": round(statistics.median(measured), 2),
+            "ratio": round(statistics.median(measured) / statistics.median(times[base]), 3),
+            "spread": [round(low, 3), round(high, 3)],
+        }
+    return result
+
+
+def random_routed(inputs: int, outputs: int, rank: int, experts: int) -> Any:
+    """Weights of one routed layer."""
+    import torch
+    from icedit.moe_lora.checkpoint import RoutedWeights
+
+    draw = torch.Generator().manual_seed(0)
+
+    def matrix(rows: int, columns: int) -> Any:
+        return torch.randn(rows, columns, generator=draw) * columns**-0.5
+
+    return RoutedWeights(
+        name="layer",
+        path="layer",
+        down=tuple(matrix(rank, inputs) for _ in range(experts)),
+        up=tuple(matrix(outputs, rank) for _ in range(experts)),
+        router=matrix(experts, inputs),
+    )
+
+
+def layer(rounds: int) -> dict[str, Any]:
+    """One layer at full size, 512 tokens: ours and a plain loop over experts, against the bare Linear."""
+    import comfy.ops
+    import torch
+    from icedit.host.bank import RoutedBank
+
+    result = {}
+    for dtype in (torch.float32, torch.bfloat16):
+        weights = random_routed(15360, 3072, rank=32, experts=4)
+        ours = RoutedBank([weights], dtype, float32_product=False).layers[0]
+        bare = comfy.ops.disable_weight_init.Linear(15360, 3072, dtype=dtype)
+        torch.nn.init.normal_(bare.weight, std=15360**-0.5)
+        torch.nn.init.zeros_(bare.bias)
+        down, up = ([part.to(dtype) for part in parts] for parts in (weights.down, weights.up))
+        x = torch.randn(1, 512, 15360).to(dtype)
+        runs = {
+            "bare": lambda x=x, bare=bare: bare(x),
+            "ours": lambda x=x, bare=bare, ours=ours: ours(x, bare(x)),
+            "loop": lambda x=x, bare=bare, a=down, b=up, w=weights: loop_over_experts(x, bare(x), a, b, w.router),
+        }
+        result[str(dtype).removeprefix("torch.")] = compare(runs, rounds, "bare", lambda: None)
+    return result
+
+
+def loop_over_experts(x: Any, y: Any, down: Sequence[Any], up: Sequence[Any], router: Any) -> Any:
+    """The plain way: every expert for every token, masked."""
+    import torch
+
+    chosen = torch.nn.functional.linear(x.float(), router).argmax(-1, keepdim=True)
+    for expert, (a, b) in enumerate(zip(down, up, strict=True)):
+        y = y + torch.nn.functional.linear(torch.nn.functional.linear(x, a), b) * (chosen == expert)
+    return y
+
+
+def step(rounds: int) -> dict[str, Any]:
+    """A whole model evaluation of a cut-down FLUX.1-Fill at full width with 512 picture tokens."""
+    import torch
+    from icedit.headless.tiny.weights import FluxShape, flux, moe_lora
+
+    shape = FluxShape(hidden=3072, double_blocks=1, single_blocks=2, context=4096, vector=768)
+    result = {}
+    for dtype in (torch.float32, torch.bfloat16):
+        with evaluations(flux(shape), moe_lora(shape, rank=32), dtype, (256, 512)) as (runs, _):
+            result[str(dtype).removeprefix("torch.")] = compare(runs, rounds, "without", lambda: None)
+    return result
+
+
+@contextmanager
+def evaluations(
+    base: Any, adapter: Any, dtype: Any, size: tuple[int, int]
+) -> Iterator[tuple[dict[str, Callable[[], Any]], Any]]:
+    """One evaluation of the host's model with and without the routed part, and the patched model.
+
+    The ordinary LoRA layers are merged into the weights by the host and stay there for both.
+    """
+    import comfy.model_management
+    import comfy.patcher_extension
+    import comfy.sd
+    import torch
+    from icedit.host.bank import HeldAdapter
+    from icedit.host.patching import Strengths, apply_adapter
+    from icedit.moe_lora.checkpoint import parse_adapter
+
+    model = comfy.sd.load_diffusion_model_state_dict(base, {"dtype": dtype})
+    held = HeldAdapter(parse_adapter({key: tensor.to(torch.bfloat16) for key, tensor in adapter.items()}))
+    with torch.inference_mode():
+        patched = apply_adapter(model, held, Strengths())
+        comfy.model_management.load_models_gpu([patched, *patched.get_nested_additional_models()])
+        patched.pre_run()
+        device, height, width = patched.load_device, size[0] // 8, size[1] // 8
+        config = model.model.model_config.unet_config
+        inputs = {
+            "c_concat": torch.randn(1, 80, height, width, device=device),
+            "c_crossattn": torch.randn(1, 512, config["context_in_dim"], device=device),
+            "y": torch.randn(1, config["vec_in_dim"], device=device),
+            "guidance": torch.tensor([50.0], device=device),
+        }
+        latent, sigma = torch.randn(1, 16, height, width, device=device), torch.tensor([0.7], device=device)
+        wrappers = comfy.patcher_extension.copy_nested_dicts(patched.wrappers)
+
+        def evaluate(options: dict[str, Any]) -> Any:
+            return patched.model.apply_model(latent, sigma, transformer_options=options, **inputs)
+
+        yield {"without": lambda: evaluate({}), "with": lambda: evaluate({"wrappers": wrappers})}, patched
+        patched.cleanup()
+    comfy.model_management.unload_all_models()
+
+
+def full(rounds: int) -> dict[str, Any]:
+    """The 12 B shape in bfloat16 at 1024 x 768 on a CUDA device, and the peak memory that the adapter adds."""
+    import torch
+    from icedit.headless.tiny.weights import FluxShape
+
+    shape = FluxShape(hidden=3072, double_blocks=19, single_blocks=38, context=4096, vector=768)
+    with evaluations(flux_on_gpu(shape), full_size_adapter(), torch.bfloat16, (768, 1024)) as (runs, patched):
+        result = compare(runs, rounds, "without", torch.cuda.synchronize)
+        peaks = {}
+        for name, run in runs.items():
+            torch.cuda.reset_peak_memory_stats()
+            run()
+            peaks[name] = torch.cuda.max_memory_allocated()
+        routed = sum(bank.model_size() for bank in patched.get_nested_additional_models())
+    added = peaks["with"] - peaks["without"] + routed  # the experts are there in both
+    result["peak_added_over_adapter"] = round(added / routed, 3)
+    result["device"] = torch.cuda.get_device_name()
+    return result
+
+
+def flux_on_gpu(shape: Any) -> dict[str, Any]:
+    """Random bfloat16 weights, drawn on the device: the CPU would take minutes."""
+    import torch
+    from icedit.headless.tiny.weights import flux
+
+    with torch.device("meta"):
+        shapes = flux(shape)
+    return {
+        name: torch.randn(meta.shape, dtype=torch.bfloat16, device="cuda").mul_(meta.shape[-1] ** -0.5).cpu()
+        for name, meta in shapes.items()
+    }
+
+
+def full_size_adapter() -> dict[str, Any]:
+    """Random bfloat16 tensors of the published file's names and shapes."""
+    import torch
+
+    shapes = json.loads(SHAPES.read_text())
+    return {key: (torch.randn(shape) * shape[-1] ** -0.5).to(torch.bfloat16) for key, shape in shapes.items()}
+
+
+def load(rounds: int) -> dict[str, Any]:
+    """Reading, checking and stacking the full-size file against reading its bytes into memory with safetensors.
+
+    `mapped` is safetensors' load_file, which only maps the file: nothing is read until a tensor is used.
+    """
+    import torch
+    from icedit.host.bank import RoutedBank
+    from icedit.moe_lora.checkpoint import read_adapter
+    from safetensors.torch import load_file, save_file
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "full.safetensors"
+        save_file(full_size_adapter(), path)
+        runs = {
+            "bare": lambda: {key: tensor.clone() for key, tensor in load_file(path).items()},
+            "ours": lambda: RoutedBank(read_adapter(path).routed, torch.bfloat16, float32_product=False),
+            "mapped": lambda: load_file(path),
+        }
+        result = compare(runs, rounds, "bare", lambda: None)
+        result["file_mb"] = round(path.stat().st_size / 1e6)
+    return result
+
+
+ROUNDS = {"layer": 15, "step": 7, "load": 7, "full": 20}
+
+
+def main() -> None:
+    import importlib
+
+    torch = importlib.import_module("torch")
+    cuda = torch.cuda.is_available()
+    wanted = sys.argv[1:] or list(ROUNDS)
+    load_host_and_pack(cuda and wanted == ["full"])
+    figures: dict[str, Any] = {"torch": torch.__version__, "threads": torch.get_num_threads()}
+    with torch.inference_mode():
+        for name in wanted:
+            if name == "full" and not cuda:
+                figures[name] = "no CUDA device"
+                continue
+            figures[name] = globals()[name](ROUNDS[name])
+    print(json.dumps(figures))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,342 @@
+"""A file is used whole or refused with one clear sentence, and the model that came in stays as it was."""
+
+import logging
+import pickle
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from safetensors.torch import save
+from support import golden, moe
+
+pytestmark = pytest.mark.host
+
+
+@pytest.fixture(scope="module")
+def loras(host, tiny_models):
+    return moe.Loras(host, tiny_models / "loras")
+
+
+@pytest.fixture(scope="module")
+def vectors():
+    return golden.read("top1")
+
+
+@pytest.fixture(scope="module")
+def model(vectors):
+    return vectors.load_model()
+
+
+@pytest.fixture
+def tensors():
+    return moe.golden_tensors("top1")
+
+
+@pytest.fixture
+def refused(loras, model, vectors):
+    """Loads what must be refused; checks the message and that the model is as it was."""
+    before = golden.evaluate(model, vectors)
+
+    def check(adapter, *words, base=None, **inputs):
+        with pytest.raises(ValueError) as caught:
+            loras.load(base or model, adapter, **inputs)
+        assert type(caught.value).__module__.endswith("moe_lora.errors")
+        for word in words:
+            assert word in str(caught.value)
+        assert moe.untouched(base or model)
+        assert golden.evaluate(model, vectors).equal(before)
+
+    return check
+
+
+LAYER = "transformer.single_transformer_blocks.1.proj_out.lora_"
+
+
+def test_missing_router(refused, tensors):
+    del tensors[f"{LAYER}route.weight"]
+    refused(tensors, "single_transformer_blocks.1.proj_out.lora_route.weight missing", "one router", "Download")
+
+
+def test_missing_half_of_an_expert(refused, tensors):
+    del tensors[f"{LAYER}B.expert_2.weight"]
+    refused(tensors, "proj_out.lora_B.expert_2.weight missing", "expected 4 experts")
+
+
+def test_missing_last_expert(refused, tensors):
+    for part in "AB":
+        del tensors[f"{LAYER}{part}.expert_3.weight"]
+    refused(tensors, "proj_out.lora_route.weight has the shape [4, 640]", "expected [3, 640]")
+
+
+def test_router_without_experts(refused, tensors):
+    refused({key: tensor for key, tensor in tensors.items() if "expert" not in key}, "lora_route.weight", "has none")
+
+
+def test_rank_mismatch(refused, tensors):
+    tensors[f"{LAYER}A.expert_1.weight"] = tensors[f"{LAYER}A.expert_1.weight"][:5]
+    refused(tensors, "lora_A.expert_1.weight has the shape [5, 640]", "expected [8, 640]")
+
+
+def test_rank_mismatch_in_an_ordinary_layer(refused, tensors):
+    key = "transformer.transformer_blocks.1.attn.to_out.0.lora_A.weight"
+    tensors[key] = tensors[key][:5]
+    refused(tensors, "to_out.0.lora_A.weight [5, 128]", "same rank")
+
+
+@pytest.mark.parametrize("part", "AB")
+def test_missing_half_of_an_ordinary_pair(refused, tensors, part):
+    del tensors[f"transformer.x_embedder.lora_{part}.weight"]
+    refused(tensors, "x_embedder.lora_")
+
+
+@pytest.mark.parametrize(
+    "key", ["transformer.mystery.weight", "transformer.transformer_blocks.9.attn.to_q.lora_A.weight", "noise"]
+)
+def test_unknown_keys(refused, tensors, key):
+    refused(tensors | {key: torch.ones(4, 4)}, key, "would not be loaded", "every key")
+
+
+def test_a_stray_alpha(refused, tensors):
+    refused(tensors | {"transformer.transformer_blocks.0.attn.to_add_out.alpha": torch.tensor(8.0)}, "to_add_out.alpha")
+
+
+def test_keys_of_a_text_encoder(refused, tensors):
+    key = "lora_te1_text_model_encoder_layers_0_mlp_fc1.lora_up.weight"
+    refused(tensors | {key: torch.ones(4, 4)}, key, "Model and CLIP")
+
+
+def test_the_same_weight_twice(refused, tensors):
+    key = f"{LAYER}A.expert_0.weight"
+    refused(tensors | {key.removeprefix("transformer."): tensors[key].clone()}, key, "two names of the same weight")
+
+
+def test_the_same_ordinary_layer_in_two_formats(refused, tensors):
+    """The host takes one and forgets the other."""
+    name = "lora_transformer_x_embedder.lora_"
+    extra = {f"{name}down.weight": torch.ones(2, 384), f"{name}up.weight": torch.ones(128, 2)}
+    refused(tensors | extra, "would not be loaded")
+
+
+def test_experts_elsewhere(refused, tensors):
+    moved = {
+        key.replace("proj_out", "proj_mlp") if moe.is_routed(key) else key: tensor for key, tensor in tensors.items()
+    }
+    refused(moved, "proj_mlp", "no ICEdit MoE-LoRA")
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+@pytest.mark.parametrize("key", [f"{LAYER}route.weight", "transformer.x_embedder.lora_A.weight"])
+def test_values_that_are_no_numbers(refused, tensors, key, value):
+    tensors[key][1, 7] = value
+    refused(tensors, key, "NaN or infinite")
+
+
+@pytest.mark.parametrize("top_k", [0, 5, -1])
+def test_top_k_out_of_range(refused, tensors, top_k):
+    refused(tensors, f"top_k is {top_k}", "expected 1 to 4", top_k=top_k)
+
+
+def test_a_strength_that_is_no_number(refused, tensors):
+    refused(tensors, "strength is nan", "finite", strength=float("nan"))
+
+
+def write(loras, content, name="broken.safetensors"):
+    (loras.folder / name).write_bytes(content)
+    return name
+
+
+def test_a_truncated_file(refused, loras, tensors):
+    refused(write(loras, save(tensors)[:-1000]), "broken.safetensors", "damaged")
+
+
+def test_a_pickled_file_under_a_wrong_name(refused, loras, tensors):
+    refused(write(loras, pickle.dumps({"a": 1})), "broken.safetensors", "another kind")
+
+
+def test_a_pickled_file(refused, loras):
+    class Evil:
+        def __reduce__(self):
+            return pytest.fail, ("it was unpickled",)
+
+    refused(write(loras, pickle.dumps(Evil()), "evil.pt"), "evil.pt", "can run any code")
+
+
+def test_an_empty_file(refused, loras):
+    refused(write(loras, b""), "damaged")
+    refused(write(loras, save({})), "no tensors")
+
+
+def test_no_such_file(refused):
+    refused("nowhere.safetensors", "no file 'nowhere.safetensors'", "models/loras")
+
+
+def other_models():
+    from icedit.headless.tiny.weights import FluxShape, flux
+
+    shape = FluxShape(double_blocks=2, single_blocks=2)
+    schnell = flux(FluxShape(double_blocks=2, single_blocks=2, in_features=64, guidance=False))
+    wide = flux(FluxShape(hidden=256, double_blocks=2, single_blocks=2))
+    short = flux(FluxShape(double_blocks=1, single_blocks=1))
+    flux2 = {key: tensor for key, tensor in flux(shape).items() if not key.endswith("bias") and "_mod" not in key}
+    flux2 = {key: tensor for key, tensor in flux2.items() if "modulation" not in key or "final" in key}
+    flux2 |= {f"double_stream_modulation_{part}.lin.weight": torch.zeros(768, 128) for part in ("img", "txt")}
+    flux2["final_layer.linear.weight"] = torch.zeros(128, 128)
+    flux2["single_stream_modulation.lin.weight"] = torch.zeros(384, 128)
+    for block in range(2):
+        for stream in ("img", "txt"):
+            flux2[f"double_blocks.{block}.{stream}_mlp.0.weight"] = torch.zeros(768, 128)
+            flux2[f"double_blocks.{block}.{stream}_mlp.2.weight"] = torch.zeros(128, 384)
+        flux2[f"single_blocks.{block}.linear1.weight"] = torch.zeros(1152, 128)
+        flux2[f"single_blocks.{block}.linear2.weight"] = torch.zeros(128, 512)
+    return {"schnell": schnell, "wide": wide, "short": short, "flux2": flux2}
+
+
+@pytest.mark.parametrize("kind", ["schnell", "wide", "short", "flux2"])
+def test_other_flux_models(refused, tensors, kind):
+    import comfy.sd
+
+    model = comfy.sd.load_diffusion_model_state_dict(other_models()[kind], {"dtype": torch.float32})
+    assert model is not None
+    refused(tensors, "Load FLUX.1-Fill", type(model.model).__name__, base=model)
+
+
+def test_sdxl(refused, tensors):
+    import comfy.model_patcher
+    import comfy.supported_models
+
+    unet = dict(
+        image_size=32, in_channels=4, out_channels=4, model_channels=32, num_res_blocks=[1, 1], channel_mult=[1, 2],
+        transformer_depth=[1, 1], transformer_depth_middle=1, transformer_depth_output=[1, 1, 1, 1], context_dim=32,
+        num_heads=2, use_spatial_transformer=True, use_linear_in_transformer=True, adm_in_channels=64,
+        num_classes="sequential", use_temporal_attention=False, legacy=False, dtype=torch.float32,
+    )  # fmt: skip
+    config = comfy.supported_models.SDXL(unet)
+    device = torch.device("cpu")
+    model = comfy.model_patcher.ModelPatcher(config.get_model({}, device=device), device, device)
+    refused(tensors, "Load FLUX.1-Fill", "SDXL", base=model)
+
+
+KEYS = sorted(moe.golden_tensors("top1"))
+KEY = st.sampled_from(KEYS)
+WORDS = (
+    "transformer.",
+    "lora_A",
+    "lora_B",
+    "lora_route",
+    "expert_0",
+    "expert_1",
+    "proj_out",
+    "attn.to_q",
+    ".weight",
+    "0",
+    "1",
+)
+WORD = st.sampled_from((*WORDS, "lora_up", "lora_down", "alpha", "default", "", "expert_9", "diffusion_model.", "x"))
+
+
+def drop(tensors, key):
+    tensors.pop(key, None)
+
+
+def rename(tensors, key, old, new):
+    if key in tensors:
+        tensors[key.replace(old, new)] = tensors.pop(key)
+
+
+def copy(tensors, key, other):
+    if key in tensors:
+        tensors[other] = tensors[key].clone()
+
+
+def reshape(tensors, key, change):
+    if key in tensors:
+        tensor = tensors[key]
+        changed = {
+            "t": tensor.mT if tensor.ndim > 1 else tensor,
+            "cut": tensor[:1],
+            "flat": tensor.flatten(),
+            "none": tensor[:0],
+        }
+        tensors[key] = (changed | {"more": tensor[None], "one": tensor.flatten()[:1]})[change].contiguous()
+
+
+def retype(tensors, key, dtype):
+    if key in tensors:
+        tensors[key] = tensors[key].to(dtype)
+
+
+def poison(tensors, key, value):
+    if key in tensors and tensors[key].is_floating_point() and tensors[key].numel():
+        tensors[key].view(-1)[0] = value
+
+
+DTYPES = [torch.float16, torch.bfloat16, torch.float64, torch.int32, torch.bool, torch.uint8, torch.float8_e4m3fn]
+MUTATION = st.one_of(
+    st.tuples(st.just(drop), KEY),
+    st.tuples(st.just(rename), KEY, st.sampled_from(WORDS), WORD),
+    st.tuples(st.just(copy), KEY, st.one_of(KEY, st.text(max_size=12))),
+    st.tuples(st.just(reshape), KEY, st.sampled_from(["t", "cut", "flat", "none", "more", "one"])),
+    st.tuples(st.just(retype), KEY, st.sampled_from(DTYPES)),
+    st.tuples(st.just(poison), KEY, st.sampled_from([float("nan"), float("inf"), 1e30, 0.0])),
+)
+DAMAGE = st.one_of(
+    st.just(None),
+    st.tuples(st.just("cut"), st.integers(0, 10**6)),
+    st.tuples(st.just("flip"), st.integers(0, 12000), st.integers(1, 255)),
+)
+
+
+def damaged(content, damage):
+    if damage is None:
+        return content
+    if damage[0] == "cut":
+        return content[: damage[1] % len(content)]
+    changed = bytearray(content)
+    changed[damage[1] % len(content)] ^= damage[2]
+    return bytes(changed)
+
+
+class ErrorLog(logging.Handler):
+    """What the host logs when it leaves out a patch."""
+
+    def __init__(self):
+        super().__init__(logging.WARNING)
+        self.lines = []
+
+    def emit(self, record):
+        self.lines.append(record.getMessage())
+
+
+def test_500_mutated_files(loras, model, vectors, monkeypatch):
+    """Whatever the file, it is our error or a whole adapter; the model is as it was either way."""
+    before, log, outcomes = golden.evaluate(model, vectors), ErrorLog(), {"refused": 0, "used": 0}
+    error = loras.module("moe_lora.errors").AdapterError
+    adapters = loras.module("host.adapters")
+
+    @settings(max_examples=500, deadline=None, database=None, derandomize=True, suppress_health_check=list(HealthCheck))
+    @given(st.lists(MUTATION, min_size=1, max_size=3), DAMAGE)
+    def mutate(mutations, damage):
+        tensors = moe.golden_tensors("top1")
+        for function, *arguments in mutations:
+            function(tensors, *arguments)
+        name = write(loras, damaged(save(tensors), damage), "mutated.safetensors")
+        adapters._held.clear()
+        try:
+            patched = loras.load(model, name)
+        except error as refusal:
+            outcomes["refused"] += 1
+            assert len(str(refusal)) > 40
+        else:
+            outcomes["used"] += 1
+            assert golden.evaluate(patched, vectors).shape == before.shape
+        assert moe.untouched(model)
+
+    logging.getLogger().addHandler(log)
+    try:
+        mutate()
+    finally:
+        logging.getLogger().removeHandler(log)
+    assert not [line for line in log.lines if "ERROR" in line or "not loaded" in line.lower() or "WARNING" in line]
+    assert golden.evaluate(model, vectors).equal(before)
+    assert min(outcomes.values()) >= 20, outcomes
