@@ -93,7 +93,7 @@ def _edit(graph: Graph, model: Output) -> None:
     picture = graph.add(
         "DiptychCreate",
         (420, 60),
-        (340, 420),
+        (340, 440),
         values={"image": EXAMPLE_PICTURE, "panel_width": 512, "right_panel": "copy"},
     )
     text = graph.add(
@@ -154,7 +154,7 @@ def _result(graph: Graph, picture: Node, vae: Node, latent: Output) -> None:
         (1640, 60),
         (520, 560),
         values={"image_a": picture["original_image"], "image_b": edited["image"]},
-        title="Before / after",
+        title="Before / after (slider: needs Nodes 2.0)",
         in_api=False,
     )
     both = graph.add(

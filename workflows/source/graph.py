@@ -92,7 +92,7 @@ class Graph:
             "links": links,
             "groups": self.groups,
             "config": {},
-            "extra": {"ds": {"scale": 0.7, "offset": [60, 120]}},
+            "extra": {"ds": {"scale": 0.6, "offset": [620, 160]}},
             "version": 0.4,
         }
 
@@ -176,15 +176,12 @@ class Graph:
         for name, spec in self._inputs(node):
             if not _is_widget(spec):
                 continue
-            if upload and name not in required:
-                # The page puts its upload button behind the required widgets.
-                values.append("image")
-                upload = False
             options = spec[1] if len(spec) > 1 else {}
             value = node.values.get(name, options.get("default"))
             values.append(options.get("default") if isinstance(value, Output) else value)
             if name in ("seed", "noise_seed"):
                 values.append("randomize")
+        # The page puts its upload button behind all other widgets.
         return [*values, "image"] if upload else values
 
 

@@ -4,14 +4,12 @@ import json
 import urllib.request
 from pathlib import Path
 
-from headless.embedded import embedded_server
-
-from .edit import icedit
+from .edit import icedit, icedit_moe
 from .graph import Graph, NodeInfo
 
 FOLDER = Path(__file__).resolve().parent.parent
 
-WORKFLOWS = (icedit,)
+WORKFLOWS = (icedit, icedit_moe)
 
 
 def files(info: NodeInfo) -> dict[Path, str]:
@@ -35,6 +33,9 @@ def node_info(url: str) -> NodeInfo:
 
 def main() -> None:
     """Write the files from the node definitions of the embedded ComfyUI."""
+    # Run from the repository's root, where `headless` is a package of its own.
+    from headless.embedded import embedded_server
+
     with embedded_server() as server:
         info = node_info(server.url)
     for path, content in files(info).items():
