@@ -22,7 +22,7 @@ class Question:
 
 @dataclass(frozen=True)
 class Edit:
-    """One candidate's preview: the edited picture `h w 3` in 0..1, and for diptychs the left panel as it was redrawn."""
+    """One candidate's preview: the edited picture `h w 3` in 0..1, and of a diptych the left panel as it was redrawn."""
 
     seed: int
     panel: Tensor
@@ -83,10 +83,10 @@ class Judge(ABC):
     def name(self) -> str:
         """What reports call this judge."""
 
-    def score(self, question: Question, edits: Sequence[Edit], poll: Poll) -> list[Verdict]:
+    def score(self, question: Question, edits: Sequence[Edit], poll: Poll) -> list[Verdict]:  # noqa: ARG002
         """One verdict for each edit, in order."""
         return [Verdict() for _ in edits]
 
-    def compare(self, question: Question, first: Edit, second: Edit, poll: Poll) -> Preference:
+    def compare(self, question: Question, first: Edit, second: Edit, poll: Poll) -> Preference:  # noqa: ARG002
         """Which of two edits is better."""
         return Preference(Choice.ABSTAIN)

@@ -72,10 +72,7 @@ def rank(
     verdicts: dict[int, Verdict] = {}
     for judge in judges:
         hearing = Hearing(judge, question, poll, interrupts)
-        if pairwise and judge.compares:
-            order = hearing.best_first(edits, 1)
-        else:
-            order = _by_score(hearing, edits, keep)
+        order = hearing.best_first(edits, 1) if pairwise and judge.compares else _by_score(hearing, edits, keep)
         comparisons += hearing.comparisons
         failures += hearing.failures
         verdicts |= hearing.verdicts

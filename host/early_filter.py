@@ -1,7 +1,6 @@
 """The Early Filter on the host: every picture of a latent gets its own filter and its own winner."""
 
 import logging
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -72,8 +71,8 @@ def _check(settings: Filter, pictures: Sequence[Start]) -> None:
         return
     if settings.panel == "whole picture":
         raise ValueError(
-            "panel is 'whole picture', and the judge compares with the picture before the edit: connect that picture to "
-            "source. (With an ICEdit diptych set panel to 'right half'.)"
+            "panel is 'whole picture', and the judge compares with the picture before the edit: connect that "
+            "picture to source. (With an ICEdit diptych set panel to 'right half'.)"
         )
     if any(torch.count_nonzero(start.samples) == 0 for start in pictures):
         raise ValueError(

@@ -179,6 +179,6 @@ def refuse_caches(process: Process) -> None:
         WrappersMP.DIFFUSION_MODEL, "easycache", process.guider.model_options, is_model_options=True
     ):
         raise ValueError(
-            "The model carries an EasyCache, which keeps a state of its own while sampling, so a run cannot be resumed. "
+            "The model carries an EasyCache, which keeps a state of its own while sampling, so no run can be resumed. "
             "Remove the EasyCache node, use LazyCache, or set mode to 'paper'."
         )

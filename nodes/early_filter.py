@@ -20,8 +20,8 @@ from .types import Judge as JudgePort
 MAX_SEED = SEEDS - 1
 SEED = (
     "Seed of the first candidate; the others count on from it. The output seed tells which one won: KSampler with that "
-    "seed gives the same result, bit for bit. In a batch every picture is sampled as if it were alone, all with the same "
-    "candidates' seeds."
+    "seed gives the same result, bit for bit. In a batch every picture is filtered and sampled as if it were alone, "
+    "each with the same candidates' seeds."
 )
 
 

@@ -1,0 +1,373 @@
+"""Plan, selection and run without a host: scripted judges, pictures made on the spot."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import pytest
+import torch
+from icedit.early_filter.judge import Choice, Edit, JudgeError, Verdict
+from icedit.early_filter.plan import Look, Plan
+from icedit.early_filter.previews import Preview
+from icedit.early_filter.report import report
+from icedit.early_filter.run import Outcome, Work, run
+from icedit.early_filter.sheet import captions, contact_sheets
+from icedit.early_filter.similar import duplicates
+from support.judges import Question, ScriptedJudge, by_seed
+
+
+class Interrupt(BaseException):
+    pass
+
+
+@dataclass
+class Bench:
+    """Samples and decodes by noting it: a seed's picture is grey noise of its own, one step costs one evaluation."""
+
+    plan: Plan
+    looks_like: dict[int, int] = field(default_factory=dict)
+    reached: dict[int, int] = field(default_factory=dict)
+    held: set[int] = field(default_factory=set)
+    shown: list[tuple[int, ...]] = field(default_factory=list)
+    failures: list[str] = field(default_factory=list)
+    done: int = 0
+    totals: list[int] = field(default_factory=list)
+    interrupted: bool = False
+
+    def probe(self, seed: int, step: int) -> int:
+        self.held.add(seed)
+        before, self.reached[seed] = self.reached.get(seed, 0), step
+        self.done += step - before
+        return step - before
+
+    def show(self, seeds: Sequence[int]) -> list[Edit]:
+        self.shown.append(tuple(seeds))
+        return [Preview(seed, picture(self.looks_like.get(seed, seed)), "whole picture") for seed in seeds]
+
+    def finish(self, seed: int) -> tuple[str, int]:
+        evaluations = self.plan.steps - (self.reached[seed] if self.plan.mode == "resume" else 0)
+        self.done += evaluations
+        return f"sample {seed}", evaluations
+
+    def poll(self) -> None:
+        if self.interrupted:
+            raise Interrupt
+
+    def run(self, *judges: ScriptedJudge, stop_early: bool = False) -> Outcome[str]:
+        work = Work(
+            self.probe, self.show, self.finish, self.held.discard,
+            lambda steps: self.totals.append(self.done + steps),
+            lambda failure: self.failures.append(failure.error), self.poll, (Interrupt,),
+        )  # fmt: skip
+        return run(self.plan, work, judges, Question(picture(99), "make it red"), stop_early)
+
+
+def picture(seed: int) -> torch.Tensor:
+    coarse = torch.rand(8, 8, 3, generator=torch.Generator().manual_seed(seed))
+    return coarse.repeat_interleave(8, 0).repeat_interleave(8, 1)
+
+
+def plan(mode="resume", seed=0, candidates=6, probe_steps=4, keep=2, steps=28) -> Plan:
+    return Plan(mode, seed, candidates, probe_steps, keep, steps)
+
+
+def prefer(*order: int):
+    """Compares by a fixed order of seeds, best first."""
+    return lambda first, second: Choice.FIRST if order.index(first.seed) < order.index(second.seed) else Choice.SECOND
+
+
+@pytest.mark.parametrize(
+    ("changes", "steps"),
+    [
+        ({}, 6 * 4 + 2 * 4 + 20),
+        ({"keep": 1}, 6 * 4 + 24),
+        ({"keep": 6}, 6 * 8 + 20),
+        ({"candidates": 1, "keep": 1}, 28),
+        ({"probe_steps": 20}, 6 * 20 + 2 * 8 + 0),
+        ({"probe_steps": 28}, 6 * 28),
+        ({"mode": "paper"}, 52),
+        ({"mode": "paper", "probe_steps": 10}, 88),
+        ({"mode": "paper", "probe_steps": 10, "candidates": 12, "steps": 50}, 170),
+    ],
+)
+def test_the_budget_is_spent_exactly(changes, steps):
+    bench = Bench(plan(**changes))
+    scores = ScriptedJudge(by_seed(s3=1.0, s0=0.9))
+    outcome = bench.run(scores)
+    assert bench.plan.most_steps == steps == bench.done == sum(outcome.evaluations.values())
+    # One bar: its end never moves when nobody leaves early.
+    assert set(bench.totals) == {steps}
+
+
+def test_other_schemes_are_reported_with_the_papers_numbers():
+    bench = Bench(plan())
+    told = json.loads(report([bench.run(ScriptedJudge(by_seed(s3=1.0)))], 1.5))
+    assert told["evaluations"] == {
+        "spent": 52, "no_filter": 28, "best_of_all": 168, "paper_scheme_same_probe": 52, "paper_scheme_10_steps": 88,
+    }  # fmt: skip
+    assert set(told["seconds"]) == {"sampling", "decoding", "judging", "total"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "word"),
+    [
+        ({"keep": 7}, "keep is 7"),
+        ({"keep": 0}, "keep is 0"),
+        ({"candidates": 0}, "candidates is 0"),
+        ({"probe_steps": 29}, "only 28 steps"),
+        ({"steps": 0}, "no steps"),
+        ({"mode": "fast"}, "'fast'"),
+    ],
+)
+def test_numbers_that_do_not_fit_are_refused(changes, word):
+    with pytest.raises(ValueError, match=word):
+        plan(**changes)
+
+
+def test_seeds_count_on_past_the_last_one():
+    assert plan(seed=2**64 - 2, candidates=4).seeds == (2**64 - 2, 2**64 - 1, 0, 1)
+
+
+def test_the_second_look_can_overrule_the_first():
+    first = {0: 0.1, 1: 0.9, 2: 0.8, 3: 0.2, 4: 0.0, 5: 0.0}
+    bench = Bench(plan())
+    judge = ScriptedJudge(lambda edit: Verdict(first[edit.seed] if bench.reached[edit.seed] == 4 else edit.seed))
+    outcome = bench.run(judge)
+    assert [look.kept for look in outcome.looks] == [(1, 2), (2,)]
+    assert judge.scored == [(0, 1, 2, 3, 4, 5), (1, 2)]
+    assert outcome.result == "sample 2"
+
+
+def test_losers_are_forgotten_at_once():
+    bench = Bench(plan())
+    held = []
+    judge = ScriptedJudge(lambda edit: held.append(set(bench.held)) or Verdict(edit.seed))
+    bench.run(judge)
+    assert held[-1] == {4, 5}
+
+
+def test_pairs_are_compared_only_where_scores_leave_it_open():
+    scores = {0: 1.0, 1: 2.0, 2: 1.0, 3: 0.0, 4: 1.0, 5: 0.0}
+    judge = ScriptedJudge(lambda edit: Verdict(scores[edit.seed]), prefer(4, 0, 2, 1, 3, 5))
+    outcome = Bench(plan()).run(judge)
+    # Seed 1 is above the cut, 3 and 5 below it; 0, 2 and 4 contend for one place.
+    assert judge.compared == [(0, 2), (0, 4)]
+    assert outcome.looks[0].kept == (1, 4)
+    assert outcome.winner == 1
+
+
+def test_without_scores_the_best_two_are_found_by_comparing_and_no_pair_is_asked_twice():
+    judge = ScriptedJudge(choice=prefer(4, 1, 5, 0, 2, 3))
+    outcome = Bench(plan()).run(judge)
+    assert outcome.looks[0].kept == (4, 1)
+    first_look = judge.compared[:-1]
+    assert len(set(first_look)) == len(first_look) == 6
+    assert judge.compared[-1] == (4, 1)
+
+
+@pytest.mark.parametrize("choice", [Choice.TIE, Choice.ABSTAIN])
+def test_ties_and_abstentions_keep_the_earlier_seed(choice):
+    outcome = Bench(plan()).run(ScriptedJudge(choice=lambda *_: choice))
+    assert outcome.winner == 0
+    assert outcome.filtered is (choice is Choice.TIE)
+
+
+def test_a_later_seed_wins_by_being_second_or_first_in_the_question():
+    later = ScriptedJudge(choice=prefer(5, 4, 3, 2, 1, 0))
+    assert Bench(plan(keep=1)).run(later).winner == 5
+    earlier = ScriptedJudge(choice=prefer(0, 1, 2, 3, 4, 5))
+    assert Bench(plan(keep=1)).run(earlier).winner == 0
+
+
+def test_broken_edits_come_last_and_unscored_ones_before_them():
+    verdicts = [
+        Verdict(9.0, broken=True),
+        Verdict(None),
+        Verdict(0.1),
+        Verdict(float("nan")),
+        Verdict(0.2),
+        Verdict(0.0),
+    ]
+    outcome = Bench(plan()).run(ScriptedJudge(lambda edit: verdicts[edit.seed]))
+    assert outcome.looks[0].ranking.order == (4, 2, 5, 1, 3, 0)
+    assert outcome.looks[0].ranking.verdicts[3].reasons == ("the score was nan",)
+
+
+def test_paper_mode_is_one_running_maximum():
+    judge = ScriptedJudge(by_seed(s5=9.0), prefer(3, 5, 0, 4, 1, 2))
+    outcome = Bench(plan("paper")).run(judge)
+    assert judge.compared == [(0, 1), (0, 2), (0, 3), (3, 4), (3, 5)]
+    assert judge.scored == []
+    assert outcome.winner == 3
+    assert outcome.full_run == 28
+
+
+def test_paper_mode_takes_scores_where_a_judge_cannot_compare():
+    assert Bench(plan("paper")).run(ScriptedJudge(by_seed(s2=1.0))).winner == 2
+
+
+@pytest.mark.parametrize("error", [JudgeError("no answer"), MemoryError("out of memory"), KeyError("choices")])
+def test_a_failing_judge_hands_over_to_the_next(error):
+    def fail(*_):
+        raise error
+
+    bench = Bench(plan())
+    outcome = bench.run(ScriptedJudge(fail, fail), ScriptedJudge(by_seed(s4=1.0)))
+    assert outcome.winner == 4
+    assert outcome.filtered
+    told = json.loads(report([outcome], 0.0))["pictures"][0]
+    # In each look the scores and two comparisons were tried, in the second one there is only one pair.
+    assert [entry["asked"] for entry in told["failures"]] == ["score", "compare", "compare", "score", "compare"]
+    assert all(str(error) in entry["error"] for entry in told["failures"])
+    assert len(bench.failures) == 5
+
+
+def test_comparisons_decide_when_only_scoring_fails():
+    def fail(*_):
+        raise JudgeError("garbage")
+
+    assert Bench(plan()).run(ScriptedJudge(fail, prefer(2, 0, 1, 3, 4, 5))).winner == 2
+
+
+def test_a_judge_with_too_few_verdicts_has_failed():
+    class Short(ScriptedJudge):
+        def score(self, question, edits, poll):
+            return super().score(question, edits, poll)[1:]
+
+    outcome = Bench(plan()).run(Short(by_seed(s3=1.0)))
+    assert not outcome.filtered
+    assert "5 verdicts for 6 edits" in outcome.failures[0][1].error
+
+
+def test_when_nobody_can_judge_the_first_seed_is_taken_and_marked():
+    def fail(*_):
+        raise JudgeError("timeout")
+
+    outcome = Bench(plan(seed=40)).run(ScriptedJudge(fail))
+    told = json.loads(report([outcome], 0.0))
+    assert told["seeds"] == [40]
+    assert told["filtered"] is False
+    assert told["pictures"][0]["why"].startswith("Unfiltered: no judge had an opinion")
+    assert captions(outcome)[40][2] == "taken, unfiltered"
+
+
+def test_the_first_looks_order_stands_when_the_second_look_fails():
+    calls = []
+
+    def once(edit):
+        calls.append(edit.seed)
+        if len(calls) > 6:
+            raise JudgeError("gone")
+        return Verdict(1.0 if edit.seed == 5 else 0.0)
+
+    outcome = Bench(plan()).run(ScriptedJudge(once))
+    assert outcome.winner == 5
+    assert outcome.filtered
+    assert outcome.looks[1].ranking.judge is None
+
+
+def test_an_interrupt_ends_the_run_while_judging():
+    bench = Bench(plan())
+
+    def press(edit):
+        bench.interrupted = True
+        return Verdict(1.0)
+
+    judge = ScriptedJudge(press, prefer(0, 1, 2, 3, 4, 5))
+    with pytest.raises(Interrupt):
+        bench.run(judge)
+    assert judge.compared == []
+    assert bench.done == 24
+
+
+def test_look_alikes_are_judged_once_and_leave():
+    bench = Bench(plan(), looks_like={2: 1, 3: 1, 5: 0})
+    judge = ScriptedJudge(by_seed(s1=1.0, s4=0.5))
+    outcome = bench.run(judge)
+    assert judge.scored == [(0, 1, 4), (1, 4)]
+    assert outcome.looks[0].twins == {2: 1, 3: 1, 5: 0}
+    told = json.loads(report([outcome], 0.0))["pictures"][0]["candidates"][3]
+    assert (told["looks_like_seed"], told["left_at_step"]) == (1, 4)
+
+
+def test_when_all_look_alike_nobody_is_asked():
+    bench = Bench(plan(), looks_like=dict.fromkeys(range(6), 7))
+    judge = ScriptedJudge(by_seed(s1=1.0))
+    outcome = bench.run(judge)
+    assert (outcome.winner, outcome.filtered, judge.scored) == (0, False, [])
+    assert bench.done == 24 + 24
+    # The bar's end came nearer when the others left.
+    assert bench.totals == [52, 48]
+
+
+def test_a_small_change_makes_no_look_alike_and_noise_does():
+    base = picture(1).repeat_interleave(4, 0).repeat_interleave(4, 1)
+    patched, noisy = base.clone(), base + 0.01 * torch.randn(base.shape, generator=torch.Generator().manual_seed(2))
+    patched[40:50, 40:50] = 1 - patched[40:50, 40:50]
+    nan = base.clone()
+    nan[0, 0] = torch.nan
+    edits = [Edit(0, base), Edit(1, patched), Edit(2, noisy), Edit(3, nan), Edit(4, nan.clone())]
+    assert duplicates(edits) == {2: 0}
+
+
+def test_early_stop_at_the_first_that_passes():
+    bench = Bench(plan())
+    judge = ScriptedJudge(lambda edit: Verdict(0.5, passed=edit.seed >= 2))
+    outcome = bench.run(judge, stop_early=True)
+    assert outcome.winner == 2
+    assert outcome.stopped_early
+    assert judge.scored == [(0,), (1,), (2,)]
+    assert bench.done == 3 * 4 + 24 == bench.totals[-1]
+    assert list(captions(outcome)) == [2, 0, 1]
+
+
+def test_early_stop_costs_nothing_where_the_judge_makes_no_checks():
+    judge = ScriptedJudge(by_seed(s3=1.0))
+    outcome = Bench(plan()).run(judge, stop_early=True)
+    assert judge.scored == [(0,), (0, 1, 2, 3, 4, 5), (3,), (3, 0)]
+    assert outcome.winner == 3
+
+
+def test_early_stop_when_nobody_passes_ranks_all_together():
+    judge = ScriptedJudge(lambda edit: Verdict(float(edit.seed), passed=False))
+    bench = Bench(plan())
+    assert bench.run(judge, stop_early=True).winner == 5
+    assert judge.scored[6] == (0, 1, 2, 3, 4, 5)
+    assert bench.done == 52
+
+
+def test_one_candidate_is_not_judged():
+    judge = ScriptedJudge(by_seed())
+    outcome = Bench(plan(candidates=1, keep=1)).run(judge)
+    assert (outcome.winner, outcome.filtered, judge.scored) == (0, False, [])
+    assert "only one candidate" in json.loads(report([outcome], 0.0))["pictures"][0]["why"]
+
+
+def test_keeping_all_candidates_looks_once_and_later():
+    assert plan(keep=6).looks == (Look(8, 1),)
+    judge = ScriptedJudge(by_seed(s4=1.0))
+    assert Bench(plan(keep=6)).run(judge).winner == 4
+    assert len(judge.scored) == 1
+
+
+def test_the_sheet_shows_every_candidate_with_the_winner_first_in_green():
+    outcome = Bench(plan()).run(ScriptedJudge(by_seed(s4=0.75, s2=0.5)))
+    assert list(captions(outcome).items())[:3] == [
+        (4, ("#1  seed 4", "score 0.75", "winner")),
+        (2, ("#2  seed 2", "score 0.5", "left at step 8")),
+        (0, ("#3  seed 0", "score 0", "left at step 4")),
+    ]
+    sheet = contact_sheets([outcome])
+    assert sheet.shape[0] == 1
+    tile = sheet[0, 4 : 4 + 64, 4 : 4 + 64]
+    assert float((tile - picture(4)).abs().max()) < 0.01
+    assert torch.allclose(sheet[0, 0, 0], torch.tensor([80, 200, 120]) / 255)
+    short = Bench(plan(candidates=1, keep=1)).run(ScriptedJudge(by_seed()))
+    assert contact_sheets([outcome, short]).shape[0] == 2
+
+
+def test_previews_of_a_dozen_large_diptychs_are_small():
+    panels = [Preview(seed, torch.rand(768, 1024, 3), "right half") for seed in range(12)]
+    assert sum(preview.picture.untyped_storage().nbytes() for preview in panels) < 60e6
+    assert panels[0].panel.shape == (768, 512, 3)
+    assert panels[0].panel.dtype == panels[0].left.dtype == torch.float32
