@@ -22,7 +22,7 @@ class Question:
 
 @dataclass(frozen=True)
 class Edit:
-    """One candidate's preview: the edited picture `h w 3` in 0..1, and of a diptych the left panel as it was redrawn."""
+    """One candidate's preview: the edited picture `h w 3` in 0..1, of a diptych also the left panel as redrawn."""
 
     seed: int
     panel: Tensor
