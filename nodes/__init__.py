@@ -5,7 +5,7 @@ from comfy_api.latest import ComfyExtension, io
 from .diptych import CropRightHalf, DiptychCreate
 from .early_filter import EarlyFilterSampler, EarlyFilterSamplerAdvanced
 from .instruction import ICEFConditioning, InContextEditInstruction
-from .judges import EditJudgeEndpoint, EditJudgePixels, EditJudgeVLM
+from .judges import EditJudgeCLIP, EditJudgeEndpoint, EditJudgePixels, EditJudgeVLM
 from .moe_lora import MoELoRALoader
 
 
@@ -22,4 +22,5 @@ class ICEditExtension(ComfyExtension):
             EditJudgePixels,
             EditJudgeVLM,
             EditJudgeEndpoint,
+            EditJudgeCLIP,
         ]

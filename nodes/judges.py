@@ -3,13 +3,15 @@
 from comfy_api.latest import io
 
 from ..early_filter.judges.api_key import HOSTS_VARIABLE, KEY_VARIABLE
+from ..early_filter.judges.clip import CLIPJudge
 from ..early_filter.judges.endpoint import Endpoint
 from ..early_filter.judges.pictures import compose
 from ..early_filter.judges.pixels import PixelJudge
 from ..early_filter.judges.vlm import VLMJudge
-from ..host import text_generation
+from ..host import clip_models, text_generation
 from .types import CATEGORY, Judge
 
+NO_MODEL = "None found in models/clip_vision"
 SEPARATE, ONE_PICTURE = "separate", "one picture"
 JUDGE_TOOLTIP = "For the judge input of the Early Filter samplers."
 
@@ -29,6 +31,17 @@ def _swap_order_input() -> io.Input:
         default=True,
         tooltip="Ask every comparison a second time with the edits swapped, and call it a tie when the answers "
         "disagree. Models, small ones above all, prefer whichever edit comes first or last.",
+    )
+
+
+def _weight_input(term: str, default: float, meaning: str) -> io.Input:
+    return io.Float.Input(
+        f"{term}_weight",
+        default=default,
+        min=0.0,
+        max=10.0,
+        step=0.05,
+        tooltip=f"Weight of {meaning}. 0 leaves it out.",
     )
 
 
@@ -143,3 +156,41 @@ class EditJudgeEndpoint(io.ComfyNode):
     def execute(cls, base_url, model, checks, swap_order, timeout=120, parallel=2, pictures=SEPARATE) -> io.NodeOutput:
         endpoint = Endpoint(base_url, model, timeout=timeout, parallel=parallel, one_picture=pictures == ONE_PICTURE)
         return io.NodeOutput(VLMJudge(f"{endpoint.model} at {endpoint.url}", endpoint.ask, checks, swap_order))
+
+
+class EditJudgeCLIP(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="EditJudgeCLIP",
+            display_name="Edit Judge: CLIP (ICEdit)",
+            category=CATEGORY,
+            description="Scores edits with a CLIP or SigLIP model in the transformers format (a folder with "
+            "config.json and model.safetensors in models/clip_vision). Quick, but CLIP hardly understands commands: "
+            "in ICEdit's paper choosing by agreement with the text alone was worse than no filter at all (0.65 "
+            "against 0.68, with a 72B vision-language model 0.78). So keep source and direction above 0, and prefer a "
+            "vision-language model where you can run one.",
+            search_aliases=["ICEdit", "early filter", "CLIP score", "SigLIP"],
+            inputs=[
+                io.Combo.Input(
+                    "model_name",
+                    options=clip_models.model_names() or [NO_MODEL],
+                    tooltip="A folder in models/clip_vision or models/text_encoders with config.json, "
+                    "model.safetensors, tokenizer and preprocessor_config.json. Nothing is downloaded.",
+                ),
+                _weight_input("text", 1.0, "how well the edit agrees with your words (cosine, usually 0.1 to 0.35)"),
+                _weight_input("source", 0.5, "how much the edit looks like your picture (cosine, usually 0.6 to 1)"),
+                _weight_input(
+                    "direction",
+                    0.5,
+                    "whether the change goes where your instruction points (cosine of edit minus source with "
+                    "instruction minus 'a photo', usually -0.1 to 0.3)",
+                ),
+            ],
+            outputs=[Judge.Output("judge", tooltip=JUDGE_TOOLTIP)],
+        )
+
+    @classmethod
+    def execute(cls, model_name, text_weight, source_weight, direction_weight) -> io.NodeOutput:
+        encoder = clip_models.encoder(model_name)
+        return io.NodeOutput(CLIPJudge(encoder, text_weight, source_weight, direction_weight, f"CLIP {model_name}"))
