@@ -30,7 +30,7 @@ def load_host_and_pack(cuda: bool) -> None:
 
     comfy.options.enable_args_parsing()
     sys.argv, kept = [sys.argv[0], *([] if cuda else ["--cpu"])], sys.argv
-    import comfy.cli_args  # noqa: F401
+    import comfy.cli_args
 
     sys.argv = kept
     spec = importlib.util.spec_from_file_location(

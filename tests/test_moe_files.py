@@ -103,9 +103,10 @@ def test_ranks_and_experts_may_differ_by_layer(loras, model, vectors, tensors):
     assert "2 to 7 experts of rank 3 to 8, top_k 2" in report
 
 
-@pytest.mark.parametrize(
-    ("strength", "expert_strength", "top_k"), [(0.5, 1.0, 1), (1.0, 0.25, 1), (-1.0, 1.0, 1), (2.0, -0.5, 3), (1.0, 0.0, 1), (1.0, 1.0, 4)]
-)  # fmt: skip
+STRENGTHS = [(0.5, 1.0, 1), (1.0, 0.25, 1), (-1.0, 1.0, 1), (2.0, -0.5, 3), (1.0, 0.0, 1), (1.0, 1.0, 4)]
+
+
+@pytest.mark.parametrize(("strength", "expert_strength", "top_k"), STRENGTHS)
 def test_strengths_and_top_k(loras, model, vectors, tensors, strength, expert_strength, top_k):
     plain, routed = moe.split(tensors)
     patched = loras.load(model, tensors, strength, expert_strength=expert_strength, top_k=top_k)
