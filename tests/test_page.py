@@ -81,7 +81,7 @@ def test_the_page_queues_what_its_api_twin_says(page, path):
     queued = page.evaluate("async () => (await window.app.graphToPrompt()).output")
     twin = json.loads((WORKFLOWS / "api" / path.name).read_text(encoding="utf-8"))
     shared = set(queued) & set(twin)
-    assert {queued[key]["class_type"] for key in set(queued) - shared} <= {"ImageCompare", "PreviewImage"}
+    assert {queued[key]["class_type"] for key in set(queued) - shared} <= {"ImageCompare", "PreviewImage", "PreviewAny"}
     assert {twin[key]["class_type"] for key in set(twin) - shared} <= {"ImageStitch", "SaveImage"}
     for key in shared:
         assert queued[key]["class_type"] == twin[key]["class_type"]

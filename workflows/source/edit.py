@@ -1,5 +1,9 @@
 """The edit workflows: one chain from picture to picture, with a plain or a routed LoRA."""
 
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
 from .graph import Graph, Node, NodeInfo, Output
 from .models import CLIP_L, FLUX_FILL, MOE_LORA, NORMAL_LORA, T5, VAE
 
@@ -23,6 +27,15 @@ The LoRA downloads as `pytorch_lora_weights.safetensors`: **rename it** to `{lor
 **8 to 12 GB of VRAM**: set weight_dtype of *Load Diffusion Model* to `fp8_e4m3fn`, or load a GGUF of FLUX.1-Fill with
 the ComfyUI-GGUF pack in its place."""
 
+FILTER_NOTE = """## The early filter
+
+Six seeds are tried for four steps, a judge looks at the previews, the best two go on, the best one is finished: about
+52 steps in place of 6 x 28. The contact sheet on the sampler shows every candidate.
+
+Without a judge connected only broken edits are sorted out. To judge by meaning, add **Edit Judge: Vision-Language Model** with
+a Qwen2.5-VL or Qwen3-VL text encoder, or **Edit Judge: Server** for Ollama, llama.cpp or LM Studio, and connect it to
+`judge`."""
+
 USE_NOTE = """## How to use
 
 1. Choose your picture in **Create Diptych**.
@@ -43,7 +56,7 @@ def icedit(info: NodeInfo) -> Graph:
         values={"model": model["MODEL"], "lora_name": NORMAL_LORA["name"], "strength_model": 1.0},
         models=[NORMAL_LORA],
     )
-    _edit(graph, lora["MODEL"])
+    _edit(graph, lora["MODEL"], _ksampler)
     _notes(graph, NORMAL_LORA)
     return graph
 
@@ -51,6 +64,31 @@ def icedit(info: NodeInfo) -> Graph:
 def icedit_moe(info: NodeInfo) -> Graph:
     """FLUX.1-Fill with ICEdit's mixture of LoRA experts."""
     graph = Graph("icedit_moe", info)
+    _edit(graph, _moe_lora(graph), _ksampler)
+    _notes(graph, MOE_LORA)
+    return graph
+
+
+def icedit_early_filter(info: NodeInfo) -> Graph:
+    """The mixture of LoRA experts, sampled with the early filter."""
+    graph = Graph("icedit_early_filter", info)
+    _edit(graph, _moe_lora(graph), _early_filter)
+    _notes(graph, MOE_LORA)
+    graph.note((-480, 820), (440, 300), "Early filter", FILTER_NOTE)
+    return graph
+
+
+def _flux_fill(graph: Graph) -> Node:
+    return graph.add(
+        "UNETLoader",
+        (20, 60),
+        (330, 90),
+        values={"unet_name": FLUX_FILL["name"], "weight_dtype": "default"},
+        models=[FLUX_FILL],
+    )
+
+
+def _moe_lora(graph: Graph) -> Output:
     model = _flux_fill(graph)
     lora = graph.add(
         "MoELoRALoader",
@@ -65,22 +103,22 @@ def icedit_moe(info: NodeInfo) -> Graph:
         },
         models=[MOE_LORA],
     )
-    _edit(graph, lora["model"])
-    _notes(graph, MOE_LORA)
-    return graph
+    return lora["model"]
 
 
-def _flux_fill(graph: Graph) -> Node:
-    return graph.add(
-        "UNETLoader",
-        (20, 60),
-        (330, 90),
-        values={"unet_name": FLUX_FILL["name"], "weight_dtype": "default"},
-        models=[FLUX_FILL],
-    )
+@dataclass(frozen=True)
+class Prepared:
+    """What a sampler needs."""
+
+    model: Output
+    positive: Output
+    negative: Output
+    latent: Output
+    vae: Output
+    instruction: Output
 
 
-def _edit(graph: Graph, model: Output) -> None:
+def _edit(graph: Graph, model: Output, add_sampler: Callable[[Graph, Prepared], Output]) -> None:
     """Everything from the text encoders to the saved picture."""
     clip = graph.add(
         "DualCLIPLoader",
@@ -115,24 +153,51 @@ def _edit(graph: Graph, model: Output) -> None:
             "maskDiptych": picture["maskDiptych"],
         },
     )
-    sampler = graph.add(
-        "KSampler",
-        (830, 390),
-        (280, 480),
-        values={
-            "model": model,
-            "seed": SEED,
-            "steps": STEPS,
-            "cfg": 1.0,
-            "sampler_name": "euler",
-            "scheduler": "simple",
-            "positive": conditioning["In_context"],
-            "negative": conditioning["negative"],
-            "latent_image": conditioning["latent"],
-            "denoise": 1.0,
-        },
+    prepared = Prepared(
+        model=model,
+        positive=conditioning["In_context"],
+        negative=conditioning["negative"],
+        latent=conditioning["latent"],
+        vae=vae["VAE"],
+        instruction=text["instruction"],
     )
-    _result(graph, picture, vae, sampler["LATENT"])
+    _result(graph, picture, vae, add_sampler(graph, prepared))
+
+
+def _sampling(prepared: Prepared) -> dict[str, Any]:
+    return {
+        "model": prepared.model,
+        "seed": SEED,
+        "steps": STEPS,
+        "cfg": 1.0,
+        "sampler_name": "euler",
+        "scheduler": "simple",
+        "positive": prepared.positive,
+        "negative": prepared.negative,
+        "latent_image": prepared.latent,
+        "denoise": 1.0,
+    }
+
+
+def _ksampler(graph: Graph, prepared: Prepared) -> Output:
+    return graph.add("KSampler", (830, 390), (280, 480), values=_sampling(prepared))["LATENT"]
+
+
+def _early_filter(graph: Graph, prepared: Prepared) -> Output:
+    values = {
+        **_sampling(prepared),
+        "vae": prepared.vae,
+        "instruction": prepared.instruction,
+        "candidates": 6,
+        "probe_steps": 4,
+        "keep": 2,
+        "mode": "resume",
+        "panel": "right half",
+        "stop_early": False,
+    }
+    sampler = graph.add("EarlyFilterSampler", (830, 390), (280, 900), values=values)
+    graph.add("PreviewAny", (1180, 940), (400, 340), values={"source": sampler["report"]}, title="Report", in_api=False)
+    return sampler["latent"]
 
 
 def _result(graph: Graph, picture: Node, vae: Node, latent: Output) -> None:
@@ -180,11 +245,17 @@ def _result(graph: Graph, picture: Node, vae: Node, latent: Output) -> None:
     )
 
 
+def _height(graph: Graph, left: int) -> int:
+    """What a frame needs to hold the column of nodes at `left`."""
+    column = [node for node in graph.nodes if node.position[0] == left and node.in_page]
+    return max(node.position[1] + node.size[1] for node in column) + 20
+
+
 def _notes(graph: Graph, lora: dict[str, str]) -> None:
     graph.group("1. Models", (0, 0, 370, 720))
     graph.group("2. Your picture and your words", (400, 0, 380, 830))
-    graph.group("3. Edit", (810, 0, 320, 890))
-    graph.group("4. Result", (1160, 0, 1020, 890))
+    graph.group("3. Edit", (810, 0, 320, _height(graph, 830)))
+    graph.group("4. Result", (1160, 0, 1020, _height(graph, 1180)))
     graph.note((-480, 60), (440, 260), "How to use", USE_NOTE)
     table = {
         key: value

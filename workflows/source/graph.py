@@ -8,6 +8,7 @@ NodeInfo = dict[str, dict[str, Any]]
 """The answer of a server's /object_info."""
 
 WIDGET_TYPES = {"INT", "FLOAT", "STRING", "BOOLEAN", "COMBO", "IMAGECOMPARE"}
+NOTE = "MarkdownNote"
 NOTE_COLORS = {"color": "#432", "bgcolor": "#000"}
 
 
@@ -49,7 +50,9 @@ class Graph:
     def add(self, kind: str, position: tuple[int, int], size: tuple[int, int], **options: Any) -> Node:
         """Add a node; `values`, `title`, `models`, `in_page`, `in_api` as in Node."""
         node = Node(len(self.nodes) + 1, kind, position, size, options.pop("values", {}), **options)
-        if node.kind in self.info:
+        if node.kind != NOTE:
+            if node.kind not in self.info:
+                raise ValueError(f"The server has no node {kind}; its log says which pack failed to load.")
             unknown = set(node.values) - {name for name, _ in self._inputs(node)}
             if unknown:
                 raise ValueError(f"{kind} has no input {', '.join(sorted(unknown))}")
@@ -58,7 +61,7 @@ class Graph:
 
     def note(self, position: tuple[int, int], size: tuple[int, int], title: str, text: str) -> None:
         """Add a note for people."""
-        self.add("MarkdownNote", position, size, values={"text": text}, title=title, in_api=False)
+        self.add(NOTE, position, size, values={"text": text}, title=title, in_api=False)
 
     def group(self, title: str, bounds: tuple[int, int, int, int], color: str = "#3f789e") -> None:
         """Draw a titled frame (x, y, width, height) behind some nodes."""
@@ -71,7 +74,7 @@ class Graph:
         return {
             str(node.id): {
                 "class_type": node.kind,
-                "inputs": {name: self._api_value(value) for name, value in node.values.items()},
+                "inputs": {name: self._api_value(value) for name, value in self._values(node).items()},
                 "_meta": {"title": node.title or self.info[node.kind]["display_name"]},
             }
             for node in self.nodes
@@ -100,6 +103,11 @@ class Graph:
         sections = self.info[node.kind]["input"]
         return [(name, spec) for part in ("required", "optional") for name, spec in sections.get(part, {}).items()]
 
+    def _values(self, node: Node) -> dict[str, Any]:
+        """The node's values, its other widgets at their defaults, in the order of its inputs."""
+        values = {name: node.values.get(name, _default(spec)) for name, spec in self._inputs(node)}
+        return {name: value for name, value in values.items() if value is not None}
+
     def _api_value(self, value: Any) -> Any:
         if isinstance(value, Output):
             return [str(value.node.id), self._slot(value)]
@@ -111,7 +119,7 @@ class Graph:
     def _links(self, shown: list[Node]) -> list[list[Any]]:
         links: list[list[Any]] = []
         for node in shown:
-            if node.kind not in self.info:
+            if node.kind == NOTE:
                 continue
             for slot, (name, _) in enumerate(self._inputs(node)):
                 value = node.values.get(name)
@@ -121,7 +129,7 @@ class Graph:
         return links
 
     def _page_node(self, node: Node, order: int, links: list[list[Any]]) -> dict[str, Any]:
-        known = node.kind in self.info
+        known = node.kind != NOTE
         page_node: dict[str, Any] = {
             "id": node.id,
             "type": node.kind,
@@ -176,13 +184,19 @@ class Graph:
         for name, spec in self._inputs(node):
             if not _is_widget(spec):
                 continue
-            options = spec[1] if len(spec) > 1 else {}
-            value = node.values.get(name, options.get("default"))
-            values.append(options.get("default") if isinstance(value, Output) else value)
+            value = node.values.get(name, _default(spec))
+            values.append(_default(spec) if isinstance(value, Output) else value)
             if name in ("seed", "noise_seed"):
                 values.append("randomize")
         # The page puts its upload button behind all other widgets.
         return [*values, "image"] if upload else values
+
+
+def _default(spec: list[Any]) -> Any:
+    """A widget's default; None for what is no widget or has none."""
+    options = spec[1] if len(spec) > 1 else {}
+    choices = spec[0] if isinstance(spec[0], list) else options.get("options")
+    return options.get("default", choices[0] if choices else None) if _is_widget(spec) else None
 
 
 def _is_widget(spec: list[Any]) -> bool:

@@ -4,12 +4,12 @@ import json
 import urllib.request
 from pathlib import Path
 
-from .edit import icedit, icedit_moe
+from .edit import icedit, icedit_early_filter, icedit_moe
 from .graph import Graph, NodeInfo
 
 FOLDER = Path(__file__).resolve().parent.parent
 
-WORKFLOWS = (icedit, icedit_moe)
+WORKFLOWS = (icedit, icedit_moe, icedit_early_filter)
 
 
 def files(info: NodeInfo) -> dict[Path, str]:
