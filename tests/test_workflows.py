@@ -45,7 +45,9 @@ def test_every_node_and_input_exists(info, path):
         assert set(sections.get("required", {})) <= set(node["inputs"]), f"node {key} ({node['class_type']})"
 
 
-@pytest.mark.parametrize("path", [path for path in API_WORKFLOWS if path.name not in OTHER_MODELS], ids=lambda p: p.name)
+@pytest.mark.parametrize(
+    "path", [path for path in API_WORKFLOWS if path.name not in OTHER_MODELS], ids=lambda p: p.name
+)
 def test_it_runs_on_the_tiny_stack(server, path, tmp_path):
     from PIL import Image
 

@@ -1,0 +1,149 @@
+"""The command line client: filling workflows, exit statuses, the embedded server's life."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import pytest
+from icedit.headless.cli import main
+from icedit.headless.workflow import WorkflowError, load_workflow, with_instruction, with_picture, with_seed, with_value
+from support.workflows import WORKFLOWS
+
+PACK = WORKFLOWS.parent
+ICEDIT = WORKFLOWS / "api" / "icedit.json"
+
+
+def inputs(workflow, kind):
+    return next(node["inputs"] for node in workflow.values() if node["class_type"] == kind)
+
+
+class TestFilling:
+    def test_picture_instruction_and_seed(self):
+        workflow = load_workflow(ICEDIT)
+        filled = with_seed(with_instruction(with_picture(workflow, "a.png"), "make it blue"), 7)
+        assert inputs(filled, "DiptychCreate")["image"] == "a.png"
+        assert inputs(filled, "InContextEditInstruction")["editText"] == "make it blue"
+        assert inputs(filled, "KSampler")["seed"] == 7
+        assert workflow == load_workflow(ICEDIT), "the workflow that came in is unchanged"
+
+    def test_a_linked_instruction_is_left_alone(self):
+        workflow = load_workflow(ICEDIT)
+        inputs(workflow, "InContextEditInstruction")["editText"] = ["99", 0]
+        with pytest.raises(WorkflowError, match="no node for an instruction"):
+            with_instruction(workflow, "x")
+
+    @pytest.mark.parametrize(
+        ("assignment", "value"),
+        [
+            ("KSampler.steps=5", 5),
+            ("KSampler.steps=0.5", 0.5),
+            ("KSampler.steps=a=b", "a=b"),
+            ('KSampler.steps="5"', "5"),
+        ],
+    )
+    def test_values_are_json_or_text(self, assignment, value):
+        assert inputs(with_value(load_workflow(ICEDIT), assignment), "KSampler")["steps"] == value
+
+    def test_a_node_by_its_id(self):
+        assert (
+            with_value(load_workflow(ICEDIT), "1.unet_name=b.safetensors")["1"]["inputs"]["unet_name"]
+            == "b.safetensors"
+        )
+
+    @pytest.mark.parametrize("assignment", ["steps=5", "KSampler.steps", ".steps=5", "=5"])
+    def test_assignments_of_another_form(self, assignment):
+        with pytest.raises(WorkflowError, match=r"not of the form NODE\.INPUT=VALUE"):
+            with_value(load_workflow(ICEDIT), assignment)
+
+    def test_an_unknown_node_is_answered_with_those_that_exist(self):
+        with pytest.raises(WorkflowError, match=r"no node 'Sampler'; it has 1 \(UNETLoader\)"):
+            with_value(load_workflow(ICEDIT), "Sampler.steps=5")
+
+    @pytest.mark.parametrize("content", ["[]", "{}", '{"1": {}}', '{"1": {"class_type": "A"}}', "nonsense"])
+    def test_what_is_no_workflow(self, tmp_path, content):
+        (tmp_path / "w.json").write_text(content)
+        with pytest.raises(WorkflowError, match=r"w\.json"):
+            load_workflow(tmp_path / "w.json")
+
+    def test_the_pages_format_is_refused_with_the_way_to_the_other(self):
+        with pytest.raises(WorkflowError, match=r"Export \(API\)"):
+            load_workflow(WORKFLOWS / "icedit.json")
+
+
+class TestExitStatus:
+    def test_a_bad_workflow(self, capsys):
+        assert main(["--workflow", "nowhere.json"]) == 2
+        assert "nowhere.json cannot be read" in capsys.readouterr().err
+
+    def test_a_bad_address(self, capsys):
+        assert main(["--server", "localhost:8188"]) == 1
+        assert "must start with http" in capsys.readouterr().err
+
+    @pytest.mark.server
+    def test_some_failed(self, server, tmp_path, capsys):
+        pictures = [str(PACK / "headless" / "astronaut.jpg"), str(tmp_path / "gone.png")]
+        quick = ["--set", "DiptychCreate.panel_width=64", "--set", "KSampler.steps=1", "--seed", "3"]
+        instructions = ["--instruction", "make it red", "make it blue"]
+        output = ["--output", str(tmp_path / "out")]
+        assert main(["--server", server.url, "--picture", *pictures, *instructions, *quick, *output]) == 1
+        said = capsys.readouterr()
+        files = [Path(line) for line in said.out.splitlines()]
+        assert len(files) == 4
+        assert all(file.is_file() for file in files)
+        assert said.err.count("gone.png cannot be read") == 2
+
+
+@pytest.mark.server
+@pytest.mark.skipif(os.name == "nt", reason="signals are sent in another way on Windows")
+class TestEmbedded:
+    def test_ctrl_c_stops_the_server_and_leaves_nothing(self, tmp_path):
+        environ = {**os.environ, "TMPDIR": str(tmp_path)}
+        command = [sys.executable, "-m", "headless", "--set", "KSampler.steps=10000", "--output", str(tmp_path / "out")]
+        with tempfile.TemporaryFile("w+") as said:
+            process = subprocess.Popen(command, cwd=PACK, env=environ, stdout=said, stderr=subprocess.STDOUT)
+            deadline = time.monotonic() + 240
+
+            def text() -> str:
+                said.seek(0)
+                return said.read()
+
+            while not re.search(r"KSampler:.* \d+/10000", text()):
+                assert process.poll() is None, text()
+                assert time.monotonic() < deadline, text()
+                time.sleep(0.2)
+            (folder,) = tmp_path.glob("icedit-*")
+            assert children(process.pid)
+            server = children(process.pid)
+            process.send_signal(signal.SIGINT)
+            assert process.wait(30) == 130, text()
+            assert "Stopped." in text()
+            assert not folder.exists()
+            assert not [pid for pid in server if Path(f"/proc/{pid}").exists()]
+
+
+def children(pid: int) -> list[int]:
+    path = Path(f"/proc/{pid}/task/{pid}/children")
+    if not path.exists():
+        pytest.skip("this system does not list a process's children")
+    return [int(child) for child in path.read_text().split()]
+
+
+def test_the_readmes_first_two_commands_are_the_two_tasks():
+    blocks = re.findall(r"```sh\n(.*?)```", (PACK / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+    assert [block.strip().split(" -s ")[1] for block in blocks[:2]] == ["edit", "tests"]
+    assert all(block.count("\n") == 1 for block in blocks[:2])
+
+
+def test_the_metadata_says_what_the_pack_is():
+    import tomllib
+
+    project = tomllib.loads((PACK / "pyproject.toml").read_text(encoding="utf-8"))
+    assert project["project"]["name"] == "comfyui-icedit"
+    assert project["tool"]["comfy"]["requires-comfyui"] == ">=0.16.3"
+    lines = (PACK / "requirements.txt").read_text(encoding="utf-8").splitlines()
+    assert [line for line in lines if line and not line.startswith("#")] == []
