@@ -1,17 +1,19 @@
-"""A tiny Qwen3-VL that the host loads and runs as it would the real one; only its sizes are smaller."""
+"""Tiny Qwen3-VL and Gemma 3 models that the host loads and runs as it would the real ones; only their sizes differ."""
 
+import io
 from typing import Any
 
 import torch
 from torch import Tensor
 
-TEXT = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+TEXT = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 3, "num_attention_heads": 2}
 TEXT |= {"num_key_value_heads": 1}
 VISION = {"hidden_size": 128, "intermediate_size": 64, "depth": 2, "deepstack_visual_indexes": [0, 1]}
 STOP = 151645
+WORDS = ("source", "edit", "answer", "is", "the", "picture", "instruction", "make", "grey", "which", "better", "1", "2")
 
 
-def load(monkeypatch: Any, script: list[str] | None = None, clip_type: str = "STABLE_DIFFUSION") -> Any:
+def load_qwen(monkeypatch: Any, script: list[str] | None = None, clip_type: str = "STABLE_DIFFUSION") -> Any:
     """A host CLIP object with random weights, or one whose every answer is the tokens of `script`, each used once."""
     import comfy.ops
     import comfy.sd
@@ -27,6 +29,34 @@ def load(monkeypatch: Any, script: list[str] | None = None, clip_type: str = "ST
     saved = {_file_key(name): value for name, value in weights.items()}
     kind = getattr(comfy.sd.CLIPType, clip_type)
     return comfy.sd.load_text_encoder_state_dicts([saved], clip_type=kind, model_options=options)
+
+
+def load_gemma(monkeypatch: Any) -> Any:
+    """A Gemma 3 with vision and random weights, which writes the words of a tiny vocabulary."""
+    import comfy.ops
+    import comfy.sd
+    import sentencepiece
+    from comfy.text_encoders import llama
+
+    small = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+    for name, value in (small | {"image_size": 224}).items():
+        monkeypatch.setitem(llama.GEMMA3_VISION_CONFIG, name, value)
+    vocabulary = io.BytesIO()
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(WORDS * 20),
+        model_writer=vocabulary,
+        vocab_size=120,
+        hard_vocab_limit=False,
+        minloglevel=2,
+    )
+    model = llama.Gemma3_4B_Vision(dict(TEXT), torch.float32, "cpu", comfy.ops.manual_cast)
+    weights = _random(model.state_dict())
+    words = sentencepiece.SentencePieceProcessor(model_proto=vocabulary.getvalue()).get_piece_size()
+    # What it writes must be in the vocabulary; the row of a picture's placeholder is never looked at.
+    weights["model.embed_tokens.weight"][words:] = 0.0
+    weights["spiece_model"] = torch.frombuffer(bytearray(vocabulary.getvalue()), dtype=torch.uint8)
+    options = {"gemma3_4b_vision_model_config": dict(TEXT)}
+    return comfy.sd.load_text_encoder_state_dicts([weights], model_options=options)
 
 
 def _random(shapes: dict[str, Tensor]) -> dict[str, Tensor]:
