@@ -15,7 +15,7 @@ import comfy.model_management
 import comfy.model_patcher
 import comfy.sampler_helpers
 import torch
-from comfy.patcher_extension import WrappersMP, add_wrapper_with_key, get_wrappers_with_key
+from comfy.patcher_extension import WrappersMP, add_wrapper_with_key
 from torch import Tensor
 
 from .sampling import Process, Progress, Start, row
@@ -175,9 +175,7 @@ def refuse_caches(process: Process) -> None:
     Raises:
         ValueError: when the model carries one.
     """
-    if get_wrappers_with_key(
-        WrappersMP.DIFFUSION_MODEL, "easycache", process.guider.model_options, is_model_options=True
-    ):
+    if process.model.get_wrappers(WrappersMP.DIFFUSION_MODEL, "easycache"):
         raise ValueError(
             "The model carries an EasyCache, which keeps a state of its own while sampling, so no run can be resumed. "
             "Remove the EasyCache node, use LazyCache, or set mode to 'paper'."

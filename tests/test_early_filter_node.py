@@ -1,0 +1,401 @@
+"""What the sampler nodes do on the real host besides giving KSampler's bits."""
+
+import gc
+import json
+import weakref
+from itertools import accumulate
+
+import pytest
+import torch
+from support.judges import ScriptedJudge, by_seed
+from support.tiny_edit import conditioning, edit_inputs, sources
+from torch.profiler import ProfilerActivity, profile
+
+pytestmark = pytest.mark.host
+
+SEEDS = 2**64
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def models(host):
+    return {"model": host.load_model(), "vae": host.load_vae()}
+
+
+@pytest.fixture(scope="module")
+def edit(host, models):
+    return edit_inputs(host, models["vae"])
+
+
+@pytest.fixture
+def sampled(host, models, edit):
+    """Runs EarlyFilterSampler with small defaults; changes by name."""
+
+    def run(**changes):
+        inputs = {
+            **models, **edit, "seed": 3, "steps": 4, "cfg": 1.0, "sampler_name": "euler", "scheduler": "simple",
+            "denoise": 1.0, "instruction": "make it red", "candidates": 3, "probe_steps": 1, "keep": 1,
+            "mode": "resume", "panel": "right half",
+        }  # fmt: skip
+        latent, previews, seed, report = host.call("EarlyFilterSampler", **inputs | changes)
+        return latent["samples"], previews, seed, json.loads(report)
+
+    return run
+
+
+@pytest.fixture
+def plain(host, models, edit):
+    """Runs KSampler likewise."""
+
+    def run(**changes):
+        inputs = {
+            "model": models["model"], **edit, "steps": 4, "cfg": 1.0, "sampler_name": "euler", "scheduler": "simple",
+            "denoise": 1.0,
+        }  # fmt: skip
+        return host.call("KSampler", **inputs | changes)[0]["samples"]
+
+    return run
+
+
+def counting(model):
+    """A clone of a model that counts its calls, and the count as a list of one."""
+    from comfy.patcher_extension import WrappersMP
+
+    count, clone = [0], model.clone()
+
+    def call(executor, *args, **kwargs):
+        count[0] += 1
+        return executor(*args, **kwargs)
+
+    clone.add_wrapper_with_key(WrappersMP.APPLY_MODEL, "count", call)
+    return clone, count
+
+
+@pytest.mark.parametrize(
+    ("changes", "calls"),
+    [
+        ({}, 52),
+        ({"mode": "paper"}, 52),
+        ({"mode": "paper", "probe_steps": 10}, 88),
+        ({"keep": 1}, 48),
+        ({"denoise": 0.5}, 52),
+        # Heun asks twice in every step but the last; a probe ends between the two.
+        ({"sampler_name": "heun"}, 6 * 7 + 2 * 8 + (55 - 15)),
+    ],
+)
+def test_the_model_is_called_as_often_as_planned(sampled, models, changes, calls):
+    model, count = counting(models["model"])
+    settings = {"steps": 28, "candidates": 6, "probe_steps": 4, "keep": 2, "judge": ScriptedJudge(by_seed(s5=1.0))}
+    _, _, _, report = sampled(**settings | changes, model=model)
+    assert count[0] == calls == report["evaluations"]["spent"]
+
+
+def test_paper_mode_runs_the_winner_from_its_start(sampled, plain):
+    samples, _, seed, report = sampled(mode="paper", probe_steps=2, judge=ScriptedJudge(by_seed(s5=1.0)))
+    assert torch.equal(samples, plain(seed=seed))
+    assert report["evaluations"]["spent"] == 3 * 2 + 4
+
+
+def test_paper_mode_judges_the_short_runs_ends(sampled, plain, host, models):
+    judge = ScriptedJudge(by_seed(s5=1.0))
+    sampled(mode="paper", probe_steps=2, judge=judge)
+    (picture,) = host.call("VAEDecode", vae=models["vae"], samples={"samples": plain(seed=4, steps=2)})
+    assert torch.allclose(judge.edits[1].panel, picture[0, :, 32:], atol=1e-3)
+
+
+def test_paper_mode_of_the_custom_sampler_picks_its_short_schedule_from_the_sigmas(host, models, edit):
+    (guider,) = host.call("BasicGuider", model=models["model"], conditioning=edit["positive"])
+    (method,) = host.call("KSamplerSelect", sampler_name="euler")
+    (sigmas,) = host.call("BasicScheduler", model=models["model"], scheduler="simple", steps=6, denoise=1.0)
+    common = {"guider": guider, "sampler": method, "latent_image": edit["latent_image"]}
+    judge = ScriptedJudge(by_seed(s4=1.0))
+    latent, _, seed, report = host.call(
+        "EarlyFilterSamplerAdvanced", **common, sigmas=sigmas, seed=3, vae=models["vae"], instruction="", candidates=2,
+        probe_steps=3, keep=1, mode="paper", panel="right half", judge=judge,
+    )  # fmt: skip
+    (noise,) = host.call("RandomNoise", noise_seed=seed)
+    whole, _ = host.call("SamplerCustomAdvanced", noise=noise, sigmas=sigmas, **common)
+    short, _ = host.call("SamplerCustomAdvanced", noise=noise, sigmas=sigmas[::2], **common)
+    assert torch.equal(latent["samples"], whole["samples"])
+    assert json.loads(report)["evaluations"]["spent"] == 2 * 3 + 6
+    (picture,) = host.call("VAEDecode", vae=models["vae"], samples=short)
+    assert torch.allclose(judge.edits[1].panel, picture[0, :, 32:], atol=1e-3)
+
+
+def test_without_a_judge_the_pixel_judge_chooses(sampled):
+    _, _, _, report = sampled()
+    assert report["pictures"][0]["looks"][0]["judge"] == "pixels"
+
+
+def test_a_failing_judge_does_not_lose_the_run(sampled, plain, caplog):
+    def fail(*_):
+        raise TimeoutError("no answer within 60 s")
+
+    samples, _, seed, report = sampled(judge=ScriptedJudge(fail))
+    assert torch.equal(samples, plain(seed=seed))
+    assert "no answer within 60 s" in report["pictures"][0]["failures"][0]["error"]
+    assert report["pictures"][0]["looks"][0]["judge"] == "pixels"
+    assert "no answer within 60 s" in caplog.text
+
+
+def test_judges_see_source_region_and_both_panels(sampled, models, host, edit):
+    judge = ScriptedJudge(by_seed(s4=1.0))
+    sampled(judge=judge)
+    (question,), edits = judge.questions, judge.edits
+    (source,) = host.call("VAEDecode", vae=models["vae"], samples={"samples": edit["latent_image"]["samples"]})
+    assert torch.equal(question.source, source[0, :, :32])
+    assert question.instruction == "make it red"
+    assert question.region is None
+    assert [entry.seed for entry in edits] == [3, 4, 5]
+    # The mask keeps the left panel, but for what the VAE carries over from the right one.
+    assert float((edits[0].left - question.source).abs().mean()) < 0.05
+    assert float((edits[0].panel - question.source).abs().mean()) > 0.1
+    assert edits[0].panel.shape == (32, 32, 3)
+
+
+def test_a_mask_on_part_of_the_right_panel_is_the_region(sampled, edit):
+    mask = torch.zeros(1, 1, 32, 64)
+    mask[..., 8:24, 40:56] = 1.0
+    judge = ScriptedJudge(by_seed(s4=1.0))
+    sampled(judge=judge, latent_image=edit["latent_image"] | {"noise_mask": mask})
+    assert torch.equal(judge.questions[0].region, mask[0, 0, :, 32:])
+
+
+def test_a_given_source_is_fitted_to_the_panel(sampled):
+    judge = ScriptedJudge(by_seed(s4=1.0))
+    large = sources()[0].repeat_interleave(4, 0).repeat_interleave(4, 1)[None]
+    sampled(judge=judge, source=large)
+    assert torch.allclose(judge.questions[0].source, sources()[0], atol=1e-6)
+
+
+def test_each_picture_of_a_batch_gets_its_own_winner_as_if_it_were_alone(host, sampled, plain, models):
+    batch = edit_inputs(host, models["vae"], batch=2)
+    picked = iter((5, 5, 5, 4, 4, 4))
+    judge = ScriptedJudge(lambda entry: by_seed(**{f"s{next(picked)}": 1.0})(entry))
+    samples, previews, seed, report = sampled(**batch, judge=judge, cfg=3.0)
+    assert report["seeds"] == [5, 4]
+    assert seed == 5
+    assert previews.shape[0] == 2
+    for index, winner in enumerate(report["seeds"]):
+        alone = {"latent_image": {key: value[index : index + 1] for key, value in batch["latent_image"].items()}}
+        for name in ("positive", "negative"):
+            ((tokens, options),) = batch[name]
+            one = {key: v[index : index + 1] if isinstance(v, torch.Tensor) else v for key, v in options.items()}
+            alone[name] = [[tokens[index : index + 1], one]]
+        assert torch.equal(samples[index : index + 1], plain(**alone, seed=winner, cfg=3.0))
+    assert report["evaluations"]["spent"] == 2 * (3 * 1 + 3)
+
+
+def test_a_picture_taken_from_a_batch_keeps_its_noise(host, sampled, plain, models):
+    batch = edit_inputs(host, models["vae"], batch=2)["latent_image"]
+    (second,) = host.call("LatentFromBatch", samples=batch, batch_index=1, length=1)
+    samples, _, seed, _ = sampled(latent_image=second, judge=ScriptedJudge(by_seed(s4=1.0)))
+    assert torch.equal(samples, plain(latent_image=second, seed=seed))
+
+
+def test_whole_pictures_of_an_edit_model(host, models, tmp_path):
+    import folder_paths
+    from icedit.headless.tiny.weights import FluxShape, flux
+    from safetensors.torch import save_file
+
+    # FLUX.1 Kontext is a text-to-image FLUX that gets the picture as a reference latent.
+    save_file(flux(FluxShape(in_features=64)), tmp_path / "tiny-kontext.safetensors")
+    folder_paths.add_model_folder_path("diffusion_models", str(tmp_path))
+    model, picture = host.load_model(name="tiny-kontext.safetensors"), sources()
+    (latent,) = host.call("VAEEncode", pixels=picture, vae=models["vae"])
+    (positive,) = host.call("ReferenceLatent", conditioning=conditioning(10), latent=latent)
+    common = {
+        "model": model, "steps": 3, "cfg": 1.0, "sampler_name": "euler", "scheduler": "simple", "positive": positive,
+        "negative": conditioning(20), "latent_image": latent, "denoise": 1.0,
+    }  # fmt: skip
+    filtered = {
+        "vae": models["vae"], "instruction": "make it red", "candidates": 2, "probe_steps": 1, "keep": 1,
+        "mode": "resume", "panel": "whole picture", "judge": (judge := ScriptedJudge(by_seed(s4=1.0))),
+    }  # fmt: skip
+    result, _, seed, _ = host.call("EarlyFilterSampler", **common, seed=3, **filtered, source=picture)
+    assert torch.equal(result["samples"], host.call("KSampler", **common, seed=seed)[0]["samples"])
+    assert torch.equal(judge.questions[0].source, picture[0])
+    assert judge.edits[0].left is None
+    assert judge.edits[0].panel.shape == (32, 32, 3)
+    with pytest.raises(ValueError, match="connect that picture to source"):
+        host.call("EarlyFilterSampler", **common, seed=3, **filtered)
+
+
+@pytest.mark.parametrize(
+    ("changes", "word"),
+    [
+        ({"sampler_name": "dpm_adaptive"}, "chooses its own steps"),
+        ({"sampler_name": "dpm_fast"}, "chooses its own steps"),
+        ({"probe_steps": 5}, "only 4 steps"),
+        ({"keep": 4}, "only 3 candidates"),
+        ({"denoise": 0.0}, "no steps"),
+        ({"latent_image": {"samples": torch.zeros(1, 16, 4, 8)}}, "latent_image is empty"),
+        ({"latent_image": {"samples": torch.ones(1, 16, 3, 4, 8)}}, "video of 3 frames"),
+        ({"latent_image": {"samples": torch.ones(16, 4)}}, "no picture latent"),
+    ],
+)
+def test_what_cannot_be_filtered_is_refused_before_sampling(sampled, models, changes, word):
+    model, count = counting(models["model"])
+    with pytest.raises(ValueError, match=word):
+        sampled(**changes, model=model)
+    assert count[0] == 0
+
+
+def test_samplers_with_steps_of_their_own_are_not_offered(host):
+    import nodes
+    from comfy.samplers import KSampler
+
+    offered = nodes.NODE_CLASS_MAPPINGS["EarlyFilterSampler"].INPUT_TYPES()["required"]["sampler_name"]
+    assert set(KSampler.SAMPLERS) - set(offered[1]["options"]) == {"dpm_fast", "dpm_adaptive"}
+
+
+def test_easycache_is_refused_and_lazycache_resumed(host, sampled, plain, models):
+    settings = {"reuse_threshold": 0.2, "start_percent": 0.1, "end_percent": 0.95, "verbose": False}
+    (cached,) = host.call("EasyCache", model=models["model"], **settings)
+    with pytest.raises(ValueError, match="EasyCache"):
+        sampled(model=cached)
+    (lazy,) = host.call("LazyCache", model=models["model"], **settings)
+    samples, _, seed, _ = sampled(model=lazy, steps=8, probe_steps=4, judge=ScriptedJudge(by_seed(s4=1.0)))
+    assert torch.equal(samples, plain(model=lazy, steps=8, seed=seed))
+
+
+def test_a_sampler_that_does_not_repeat_itself_is_not_mixed_from_two_runs(host, models, edit, caplog):
+    import comfy.samplers
+
+    calls = []
+
+    def moody(model, x, sigmas, extra_args=None, callback=None, disable=None):
+        calls.append(x)
+        x = x + 0.1 * len(calls)
+        for step in range(len(sigmas) - 1):
+            denoised = model(x, sigmas[step] * x.new_ones([len(x)]), **extra_args)
+            callback({"x": x, "i": step, "denoised": denoised})
+            x = denoised + (x - denoised) * sigmas[step + 1] / sigmas[step]
+        return x
+
+    (guider,) = host.call("BasicGuider", model=models["model"], conditioning=edit["positive"])
+    (sigmas,) = host.call("BasicScheduler", model=models["model"], scheduler="simple", steps=4, denoise=1.0)
+    _, _, _, report = host.call(
+        "EarlyFilterSamplerAdvanced", guider=guider, sampler=comfy.samplers.KSAMPLER(moody), sigmas=sigmas,
+        latent_image=edit["latent_image"], seed=3, vae=models["vae"], instruction="", candidates=2, probe_steps=2,
+        keep=1, mode="resume", panel="right half", judge=ScriptedJudge(by_seed(s4=1.0)),
+    )  # fmt: skip
+    assert json.loads(report)["evaluations"]["spent"] == 2 * 2 + 4
+    assert "does not repeat itself" in caplog.text
+
+
+class TestInterrupt:
+    """The user's interrupt works at once and leaves nothing behind."""
+
+    @pytest.fixture
+    def interrupt(self):
+        import comfy.model_management
+
+        yield lambda: comfy.model_management.interrupt_current_processing(True)
+        comfy.model_management.interrupt_current_processing(False)
+
+    def test_while_sampling(self, sampled, plain, models, interrupt):
+        from comfy.model_management import InterruptProcessingException
+        from comfy.patcher_extension import WrappersMP
+
+        before = plain(seed=3)
+        model, count = counting(models["model"])
+
+        def press(executor, *args, **kwargs):
+            if count[0] == 5:
+                interrupt()
+            return executor(*args, **kwargs)
+
+        model.add_wrapper_with_key(WrappersMP.APPLY_MODEL, "press", press)
+        options = repr(model.model_options)
+        with pytest.raises(InterruptProcessingException):
+            sampled(model=model, probe_steps=2)
+        assert count[0] == 5
+        assert repr(model.model_options) == options
+        assert torch.equal(plain(seed=3), before)
+
+    def test_while_judging(self, sampled, models, interrupt):
+        from comfy.model_management import InterruptProcessingException
+
+        held = []
+
+        def press(entry):
+            held.append(weakref.ref(entry))
+            interrupt()
+            raise TimeoutError("the judge was busy")
+
+        model, count = counting(models["model"])
+        # The judge's own failure does not hide the interrupt: the next question is never asked.
+        judge = ScriptedJudge(press)
+        with pytest.raises(InterruptProcessingException):
+            sampled(model=model, judge=judge)
+        assert count[0] == 3
+        judge.edits.clear()
+        gc.collect()
+        assert held[0]() is None
+
+
+def test_one_progress_bar_with_previews_over_all_steps(sampled, models):
+    import comfy.utils
+    from comfy.cli_args import LatentPreviewMethod, args
+
+    told = []
+    hook, method = comfy.utils.PROGRESS_BAR_HOOK, args.preview_method
+    comfy.utils.set_progress_bar_global_hook(lambda *bar, **_: told.append(bar))
+    args.preview_method = LatentPreviewMethod.Latent2RGB
+    try:
+        sampled(steps=8, candidates=4, probe_steps=2, keep=2, judge=ScriptedJudge(by_seed(s4=1.0, s5=0.5)))
+    finally:
+        comfy.utils.set_progress_bar_global_hook(hook)
+        args.preview_method = method
+    most = 4 * 2 + 2 * 2 + 4
+    steps = [(value, total) for value, total, preview in told if preview is not None]
+    assert steps == [(step, most) for step in range(1, most + 1)]
+
+
+def test_the_contact_sheet_is_an_output_and_shown_on_the_node(host, sampled, models, edit):
+    import folder_paths
+    import nodes
+    from PIL import Image
+
+    inputs = {
+        **models, **edit, "seed": SEEDS - 1, "steps": 2, "cfg": 1.0, "sampler_name": "euler", "scheduler": "simple",
+        "denoise": 1.0, "instruction": "", "candidates": 2, "probe_steps": 1, "keep": 1, "mode": "resume",
+        "panel": "right half", "judge": ScriptedJudge(by_seed(s0=1.0)),
+    }  # fmt: skip
+    with torch.inference_mode():
+        output = nodes.NODE_CLASS_MAPPINGS["EarlyFilterSampler"].EXECUTE_NORMALIZED(**inputs)
+    _, sheet, seed, _ = output.result
+    assert seed == 0
+    (shown,) = output.ui["images"] if isinstance(output.ui, dict) else output.ui.as_dict()["images"]
+    assert shown["type"] == "temp"
+    with Image.open(f"{folder_paths.get_temp_directory()}/{shown['subfolder']}/{shown['filename']}") as file:
+        assert file.size == (sheet.shape[2], sheet.shape[1])
+
+
+def test_twelve_large_previews_take_less_than_100_mb(host):
+    """Decoded, kept, and judged one after the other; what the VAE itself works with is not counted."""
+    from icedit.early_filter.previews import STORED, Preview
+    from icedit.host import previews
+
+    class Decoder:
+        def decode(self, latents):
+            return torch.rand(len(latents), 768, 1024, 3)
+
+    latents = [torch.zeros(1, 16, 96, 128) for _ in range(12)]
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+        pictures = previews.decode(Decoder(), latents, STORED)
+        edits = [Preview(seed, picture, "right half") for seed, picture in enumerate(pictures)]
+        del pictures
+        for entry in edits:
+            assert entry.panel.shape == (768, 512, 3)
+    events = [event for event in profiler.profiler.kineto_results.events() if event.name() == "[memory]"]
+    held = list(accumulate(event.nbytes() for event in sorted(events, key=lambda event: event.start_ns())))
+    assert 12 * 768 * 1024 * 3 * 2 < max(held) < 100e6
