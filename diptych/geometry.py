@@ -1,6 +1,8 @@
 """Sizes of panels and pictures, and the layout that leads from a diptych back to its source."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+from torch import Tensor
 
 SNAP = 16
 """Pixels: the VAE's factor 8 times the model's 2 x 2 patches."""
@@ -26,15 +28,76 @@ class Size:
 
 
 @dataclass(frozen=True)
+class Box:
+    """A rectangle of a picture, in its pixels."""
+
+    left: int
+    top: int
+    width: int
+    height: int
+
+    def __post_init__(self) -> None:
+        if self.left < 0 or self.top < 0 or self.width < 1 or self.height < 1:
+            raise ValueError(f"A box needs a corner inside the picture and at least 1 x 1 pixels; this one is {self}.")
+
+    @property
+    def size(self) -> Size:
+        return Size(self.width, self.height)
+
+    @property
+    def right(self) -> int:
+        return self.left + self.width
+
+    @property
+    def bottom(self) -> int:
+        return self.top + self.height
+
+    def overlap(self, other: "Box") -> "Box":
+        """What two boxes share."""
+        left, top = max(self.left, other.left), max(self.top, other.top)
+        return Box(left, top, min(self.right, other.right) - left, min(self.bottom, other.bottom) - top)
+
+    def __str__(self) -> str:
+        return f"{self.width} x {self.height} at ({self.left}, {self.top})"
+
+
+@dataclass(frozen=True)
 class DiptychLayout:
-    """How a diptych was made: two panels of `panel` size side by side, from a source of `source` size."""
+    """How diptychs were made: two panels of `panel` size side by side, from pictures of `source` size.
+
+    `boxes`: the part of its picture that each diptych shows; the `tiles` of one picture follow each other. One box
+    stands for any number of pictures. `region`: `d h w` in 0..1 on the panel, one for each diptych or none: where it
+    may change. `glance`: `b n 3`, a few pixels of each source, to know it again.
+    """
 
     panel: Size
     source: Size
+    boxes: tuple[Box, ...] = ()
+    tiles: int = 1
+    region: Tensor | None = field(default=None, compare=False, repr=False)
+    glance: Tensor | None = field(default=None, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        if not self.boxes:
+            object.__setattr__(self, "boxes", (Box(0, 0, self.source.width, self.source.height),))
+        if self.tiles < 1 or len(self.boxes) % self.tiles:
+            raise ValueError(f"{len(self.boxes)} boxes cannot be shared out among pictures of {self.tiles} tiles each.")
+        for box in self.boxes:
+            if box.right > self.source.width or box.bottom > self.source.height:
+                raise ValueError(f"The box {box} lies outside the picture, which is {self.source}.")
 
     @property
     def diptych(self) -> Size:
         return Size(2 * self.panel.width, self.panel.height)
+
+    def shown(self) -> list[tuple[int, Box]]:
+        """For each diptych the number of its picture and the part of it."""
+        return [(index // self.tiles, box) for index, box in enumerate(self.boxes)]
+
+    @property
+    def noise_rows(self) -> list[int]:
+        """For each diptych the row of noise to sample from: tiles of one picture share theirs, as they share a seed."""
+        return [picture for picture, _ in self.shown()]
 
 
 def snap(length: float) -> int:
@@ -58,11 +121,27 @@ def panel_size(source: Size, panel_width: int = TRAINED_WIDTH) -> Size:
     if height < MIN_PANEL:
         raise ValueError(
             f"The picture is {source}; at panel_width {width} its panel would be only {height} pixels high, "
-            f"expected at least {MIN_PANEL}. Raise panel_width or crop the picture to a less wide shape."
+            f"expected at least {MIN_PANEL}. Raise panel_width, or set fit to tiles or area, or crop the picture."
         )
     if height > MAX_PANEL:
         raise ValueError(
             f"The picture is {source}; at panel_width {width} its panel would be {height} pixels high, "
-            f"expected at most {MAX_PANEL}. Lower panel_width or crop the picture to a less tall shape."
+            f"expected at most {MAX_PANEL}. Lower panel_width, or set fit to tiles or area, or crop the picture."
         )
     return Size(width, height)
+
+
+def area_panel_size(source: Size, panel_width: int = TRAINED_WIDTH) -> Size:
+    """The panel with as many pixels as a square one of `panel_width`, and the source's aspect ratio.
+
+    Raises:
+        ValueError: when a side would leave 64..2048 pixels.
+    """
+    aspect = (source.width / source.height) ** 0.5
+    panel = Size(snap(panel_width * aspect), snap(panel_width / aspect))
+    if min(panel.width, panel.height) < MIN_PANEL or max(panel.width, panel.height) > MAX_PANEL:
+        raise ValueError(
+            f"The picture is {source}; as many pixels as {panel_width} x {panel_width} would be a panel of {panel}, "
+            f"expected sides of {MIN_PANEL} to {MAX_PANEL}. Set fit to tiles or crop the picture."
+        )
+    return panel

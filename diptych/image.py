@@ -3,6 +3,7 @@
 8-bit values survive the round trip through files exactly.
 """
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
-from .geometry import Size
+from .geometry import Box, Size
 
 
 def size_of(image: Tensor) -> Size:
@@ -74,12 +75,15 @@ def checked_image(image: Tensor, what: str = "image_input") -> Tensor:
     if image.numel() == 0:
         raise ValueError(f"{what} is empty: its shape is {list(image.shape)}. Check the node that made it.")
     image = image.detach().float().cpu()
-    if not bool(torch.isfinite(image).all()):
+    # aminmax hands NaN on, and needs no copy of a 24-megapixel picture where a clamp would make one.
+    low, high = (float(value) for value in image.aminmax())
+    if not (math.isfinite(low) and math.isfinite(high)):
         raise ValueError(
             f"{what} contains NaN or infinite values, so there is no picture to edit. Check the node that made it; "
             "a VAE in fp16 is a common cause (start ComfyUI with --fp32-vae)."
         )
-    image = image.clamp(0.0, 1.0)
+    if low < 0.0 or high > 1.0:
+        image = image.clamp(0.0, 1.0)
     if image.shape[3] == 1:
         return image.expand(-1, -1, -1, 3).contiguous()
     if image.shape[3] == 4:
@@ -88,19 +92,32 @@ def checked_image(image: Tensor, what: str = "image_input") -> Tensor:
     return image
 
 
+def cut(image: Tensor, box: Box) -> Tensor:
+    """The part of an image `b h w c` or a mask `b h w` inside a box, as a view."""
+    return image[:, box.top : box.bottom, box.left : box.right]
+
+
 def resize(image: Tensor, size: Size) -> Tensor:
-    """Lanczos resampling of `b h w c` to `size`, in float, clamped to 0..1; the very same pixels where nothing changes."""
+    """Lanczos resampling of `b h w c` to `size`, in float, clamped to 0..1; of that size already: the same pixels."""
     if size_of(image) == size:
         return image
-    return torch.stack([_resize_one(picture, size) for picture in image])
+    return torch.stack([resample(planes_of(picture), size).clamp(0.0, 1.0) for picture in image])
 
 
-def _resize_one(picture: Tensor, size: Size) -> Tensor:
-    # One float plane at a time: pillow resamples "F" at full precision, while its RGB would round to 8 bits.
-    planes = [
-        np.asarray(
-            Image.fromarray(np.ascontiguousarray(plane)).resize((size.width, size.height), Image.Resampling.LANCZOS)
-        )
-        for plane in picture.permute(2, 0, 1).numpy()
-    ]
-    return torch.from_numpy(np.stack(planes, axis=-1)).clamp(0.0, 1.0)
+def planes_of(picture: Tensor) -> list[Image.Image]:
+    """The channels of one picture `h w c`, each as a float image: pillow's RGB would round to 8 bits."""
+    return [Image.fromarray(np.ascontiguousarray(plane)) for plane in picture.permute(2, 0, 1).numpy()]
+
+
+def resample(
+    planes: list[Image.Image],
+    size: Size,
+    part: tuple[float, float, float, float] | None = None,
+    how: Image.Resampling = Image.Resampling.LANCZOS,
+) -> Tensor:
+    """A picture `h w c`, or its part (left, top, right, bottom), at `size`; not clamped.
+
+    Parts that touch fit together as if the whole had been resampled: pixels next to the part count too.
+    """
+    resized = [np.asarray(plane.resize((size.width, size.height), how, part)) for plane in planes]
+    return torch.from_numpy(np.stack(resized, axis=-1))

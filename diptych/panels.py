@@ -1,15 +1,17 @@
 """Composing a diptych and its mask from a source picture, and taking the right panel out again."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from .geometry import DiptychLayout, Size, panel_size
-from .image import checked_image, resize, size_of
+from .fit import DEFAULT_MARGIN, WIDTH, fit_layout
+from .geometry import TRAINED_WIDTH, DiptychLayout
+from .image import checked_image, cut, resize, size_of
+from .region import check_paintable, checked_region, extent, region_on_panel
 
 GREY = 0.5
+GLANCE_SIDE = 16
 
 
 @dataclass(frozen=True)
@@ -22,24 +24,36 @@ class Diptych:
 
 
 def make_diptych(
-    source: Tensor, panel_width: int, region: Tensor | None = None, right_panel: str = "copy"
+    source: Tensor,
+    panel_width: int = TRAINED_WIDTH,
+    region: Tensor | None = None,
+    right_panel: str = "copy",
+    fit: str = WIDTH,
+    margin: float = DEFAULT_MARGIN,
 ) -> Diptych:
-    """Lay a source picture `b h w 3` into both panels (paper section 3.1).
+    """Lay source pictures `b h w 3` into both panels (paper section 3.1).
 
     Args:
-        source: pictures in 0..1.
+        source: pictures in 0..1, of one size.
         panel_width: pixels, snapped to 16; the height follows from the aspect ratio.
-        region: optional mask `b h w` of any size, batch 1 or b: where the right panel may change.
+        region: optional mask `b h w` of the source's shape, batch 1 or b: where the right panel may change.
         right_panel: "copy" starts the right panel from the source, "grey" from mid-grey. With a denoise below 1 the
             start shows through.
+        fit: which part of the source the panels show, see fit_layout. Tiles give several diptychs for each picture.
+        margin: for fit crop_to_region, see fit_layout.
 
     Raises:
-        ValueError: bad panel size or region.
+        ValueError: bad panel size, fit or region.
     """
-    layout = DiptychLayout(panel=panel_size(size_of(source), panel_width), source=size_of(source))
-    left = resize(source, layout.panel)
+    size = size_of(source)
+    region = None if region is None else checked_region(region, len(source), size)
+    extents = None if region is None else [extent(mask, size) for mask in region]
+    layout = fit_layout(size, len(source), fit, panel_width, extents, margin)
+    on_panels = None if region is None else _regions_on_panels(region, layout)
+    layout = replace(layout, region=on_panels, glance=glance(source))
+    left = torch.cat([resize(cut(source[i : i + 1], box), layout.panel) for i, box in layout.shown()])
     right = left if right_panel == "copy" else torch.full_like(left, GREY)
-    generated = _right_mask(region, batch=len(source), panel=layout.panel)
+    generated = torch.ones(left.shape[:3]) if on_panels is None else on_panels
     return Diptych(
         image=torch.cat([left, right], dim=2),
         mask=torch.cat([torch.zeros_like(generated), generated], dim=2),
@@ -47,37 +61,18 @@ def make_diptych(
     )
 
 
-def _right_mask(region: Tensor | None, batch: int, panel: Size) -> Tensor:
-    if region is None:
-        return torch.ones(batch, panel.height, panel.width)
-    region = checked_region(region, batch)
-    scaled = F.interpolate(region[:, None], (panel.height, panel.width), mode="bilinear", antialias=True)[:, 0]
-    return scaled.clamp(0.0, 1.0)
+def _regions_on_panels(region: Tensor, layout: DiptychLayout) -> Tensor:
+    """`d h w`: the regions `b h w` as each diptych's right panel sees them."""
+    masks = torch.stack([region_on_panel(region[i], layout.source, box, layout.panel) for i, box in layout.shown()])
+    for picture in masks.split(layout.tiles):
+        check_paintable(picture)
+    return masks
 
 
-def checked_region(region: Tensor, batch: int) -> Tensor:
-    """The region as `batch h w` float32 in 0..1.
-
-    Raises:
-        ValueError: wrong shape or batch, NaN, or nothing selected.
-    """
-    if region.ndim == 2:
-        region = region[None]
-    if region.ndim != 3 or region.numel() == 0:
-        raise ValueError(f"region has the shape {list(region.shape)}, expected a MASK [batch, height, width].")
-    if len(region) not in (1, batch):
-        raise ValueError(
-            f"region holds {len(region)} masks for {batch} pictures, expected 1 mask for all or one for each."
-        )
-    region = region.detach().float().cpu()
-    if not bool(torch.isfinite(region).all()):
-        raise ValueError("region contains NaN or infinite values. Check the node that made the mask.")
-    if not bool((region.amax(dim=(1, 2)) > 0.0).all()):
-        raise ValueError(
-            "region is empty, so nothing may change. Paint the area to edit (right-click the picture, Open in "
-            "MaskEditor), or disconnect region to edit the whole picture."
-        )
-    return region.clamp(0.0, 1.0).expand(batch, -1, -1)
+def glance(source: Tensor) -> Tensor:
+    """`b n 3`: pixels on a coarse grid of pictures `b h w 3`, to know them again."""
+    rows, columns = (torch.linspace(0, length - 1, GLANCE_SIDE).round().long() for length in source.shape[1:3])
+    return source[:, rows][:, :, columns].flatten(1, 2)
 
 
 def crop_right_panel(image: Tensor, layout: DiptychLayout | None = None) -> Tensor:

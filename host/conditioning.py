@@ -29,12 +29,19 @@ def encode_prompt(clip: Any, prompt: str, guidance: float) -> Conditioning:
 
 
 def inpaint_conditioning(
-    positive: Conditioning, negative: Conditioning, vae: Any, image: Tensor, mask: Tensor
+    positive: Conditioning,
+    negative: Conditioning,
+    vae: Any,
+    image: Tensor,
+    mask: Tensor,
+    noise_rows: list[int] | None = None,
 ) -> tuple[Conditioning, Conditioning, Latent]:
     """The host's InpaintModelConditioning for images `b h w 3` and a mask `b h w` or `b 1 h w`, checked first.
 
+    `noise_rows`: for each image which of a seed's noises samplers start it from; without it, each has its own.
+
     Raises:
-        ValueError: no VAE, or a mask whose batch or shape does not fit the image.
+        ValueError: no VAE, rows for another batch, or a mask whose batch or shape does not fit the image.
     """
     if vae is None:
         raise ValueError("vae is empty: the loader before it brought no VAE. Load ae.safetensors with VAELoader.")
@@ -55,4 +62,13 @@ def inpaint_conditioning(
     # repeat it in their own ways; one mask per picture means the same everywhere.
     mask = mask.expand(len(image), -1, -1).to(torch.float32)
     inpaint = nodes.InpaintModelConditioning()  # pyright: ignore[reportAttributeAccessIssue]
-    return inpaint.encode(positive, negative, image, vae, mask, noise_mask=True)
+    positive, negative, latent = inpaint.encode(positive, negative, image, vae, mask, noise_mask=True)
+    if noise_rows is not None:
+        if len(noise_rows) != len(image):
+            raise ValueError(
+                f"The layout was made for {len(noise_rows)} diptychs, but there are {len(image)}. "
+                "Connect diptych and layout of the same DiptychCreate."
+            )
+        # The host's own key: its samplers start every latent marked i from row i of the seed's noise.
+        latent["batch_index"] = noise_rows
+    return positive, negative, latent

@@ -2,11 +2,12 @@
 
 from comfy_api.latest import ComfyExtension, io
 
-from .diptych import CropRightHalf, DiptychCreate
+from .diptych import DiptychCreate
 from .early_filter import EarlyFilterSampler, EarlyFilterSamplerAdvanced
 from .instruction import ICEFConditioning, InContextEditInstruction
 from .judges import EditJudgeCLIP, EditJudgeEndpoint, EditJudgePixels, EditJudgeVLM
 from .moe_lora import MoELoRALoader
+from .restore import CropRightHalf, EditRestore
 
 
 class ICEditExtension(ComfyExtension):
@@ -16,6 +17,7 @@ class ICEditExtension(ComfyExtension):
             InContextEditInstruction,
             ICEFConditioning,
             CropRightHalf,
+            EditRestore,
             EarlyFilterSampler,
             EarlyFilterSamplerAdvanced,
             MoELoRALoader,

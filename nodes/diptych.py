@@ -1,10 +1,11 @@
-"""Nodes that make a diptych from a picture and take the edited panel out of it."""
+"""The node that makes a diptych from a picture."""
 
 from comfy_api.latest import io
 
+from ..diptych.fit import DEFAULT_MARGIN, FITS, WIDTH
 from ..diptych.geometry import MAX_PANEL, MIN_PANEL, SNAP, TRAINED_WIDTH
 from ..diptych.image import checked_image, read_picture
-from ..diptych.panels import crop_right_panel, make_diptych
+from ..diptych.panels import make_diptych
 from ..host import files
 from .types import CATEGORY, Layout
 
@@ -56,24 +57,53 @@ class DiptychCreate(io.ComfyNode):
                     tooltip="What the right panel holds before sampling. It matters only with a denoise below 1: copy "
                     "then stays nearer to your picture.",
                 ),
+                io.Combo.Input(
+                    "fit",
+                    options=list(FITS),
+                    default=WIDTH,
+                    optional=True,
+                    tooltip="width 512: the whole picture, panel_width wide, as trained. area: the whole picture, with "
+                    "as many pixels as a square of that width; for pictures wider than 4:3. crop_to_region: the region "
+                    "and its surroundings only, for small things in large pictures. tiles: overlapping squares, for "
+                    "panoramas over 2:1; connect layout to Diptych Conditioning too.",
+                ),
+                io.Float.Input(
+                    "margin",
+                    default=DEFAULT_MARGIN,
+                    min=0.0,
+                    max=4.0,
+                    step=0.05,
+                    optional=True,
+                    tooltip="For crop_to_region: how much of its surroundings the model sees, on each side, as a share "
+                    "of the region's longer side.",
+                ),
             ],
             outputs=[
                 io.Image.Output("diptych", tooltip="Both panels side by side."),
                 io.Mask.Output("maskDiptych", tooltip="0 on the left panel, 1 where the right panel is painted."),
                 io.Image.Output("original_image", tooltip="Your picture at its own size, for comparing."),
-                Layout.Output("layout", tooltip="Panel and picture sizes, for Crop Right Half."),
+                Layout.Output("layout", tooltip="Where the panels lie in your picture, for Crop Right Half."),
             ],
         )
 
     @classmethod
-    def execute(cls, image, image_input=None, region=None, panel_width=TRAINED_WIDTH, right_panel="copy") -> io.NodeOutput:
+    def execute(
+        cls,
+        image,
+        image_input=None,
+        region=None,
+        panel_width=TRAINED_WIDTH,
+        right_panel="copy",
+        fit=WIDTH,
+        margin=DEFAULT_MARGIN,
+    ) -> io.NodeOutput:
         if image_input is not None:
             source = checked_image(image_input)
         elif image != NO_FILE:
             source = read_picture(files.input_picture(image))
         else:
             raise ValueError("There is no picture to edit. Choose or upload one, or connect image_input.")
-        diptych = make_diptych(source, panel_width, region, right_panel)
+        diptych = make_diptych(source, panel_width, region, right_panel, fit, margin)
         return io.NodeOutput(diptych.image, diptych.mask, source, diptych.layout)
 
     @classmethod
@@ -91,28 +121,3 @@ class DiptychCreate(io.ComfyNode):
         except ValueError as error:
             return str(error)
         return True
-
-
-class CropRightHalf(io.ComfyNode):
-    @classmethod
-    def define_schema(cls) -> io.Schema:
-        return io.Schema(
-            node_id="CropRightHalf",
-            display_name="Crop Right Half (ICEdit)",
-            category=CATEGORY,
-            description="Takes the edited picture, the right panel, out of a decoded diptych.",
-            search_aliases=["ICEdit", "crop diptych"],
-            inputs=[
-                io.Image.Input("image", tooltip="The decoded diptych, from VAE Decode."),
-                Layout.Input(
-                    "layout",
-                    optional=True,
-                    tooltip="From Create Diptych; checks that the diptych is the one it made.",
-                ),
-            ],
-            outputs=[io.Image.Output(display_name="image", tooltip="The edited picture at panel size.")],
-        )
-
-    @classmethod
-    def execute(cls, image, layout=None) -> io.NodeOutput:
-        return io.NodeOutput(crop_right_panel(image, layout))

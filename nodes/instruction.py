@@ -5,7 +5,7 @@ from comfy_api.latest import io
 from ..diptych.image import checked_image
 from ..diptych.prompt import TEMPLATES, edit_prompt
 from ..host import conditioning
-from .types import CATEGORY
+from .types import CATEGORY, Layout
 
 TRAINED_GUIDANCE = 50.0
 
@@ -75,6 +75,12 @@ class ICEFConditioning(io.ComfyNode):
                 io.Vae.Input("vae", tooltip="The FLUX VAE, ae.safetensors."),
                 io.Image.Input("diptych", tooltip="From Create Diptych."),
                 io.Mask.Input("maskDiptych", tooltip="From Create Diptych."),
+                Layout.Input(
+                    "layout",
+                    optional=True,
+                    tooltip="From Create Diptych. Needed with fit tiles only: all tiles of a picture then start from "
+                    "the same noise, as if each had been run alone with the same seed.",
+                ),
             ],
             outputs=[
                 # Ids are left to the host: they may not repeat an input's, and users see the display names.
@@ -85,6 +91,7 @@ class ICEFConditioning(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, In_context, negative, vae, diptych, maskDiptych) -> io.NodeOutput:
+    def execute(cls, In_context, negative, vae, diptych, maskDiptych, layout=None) -> io.NodeOutput:
         image = checked_image(diptych, "diptych")
-        return io.NodeOutput(*conditioning.inpaint_conditioning(In_context, negative, vae, image, maskDiptych))
+        rows = None if layout is None or layout.tiles == 1 else layout.noise_rows
+        return io.NodeOutput(*conditioning.inpaint_conditioning(In_context, negative, vae, image, maskDiptych, rows))

@@ -178,8 +178,8 @@ class TestPanels:
         assert diptych.mask[:, :, 128:].min() == 1
 
     def test_a_region_of_any_size_is_scaled_onto_the_right_panel(self):
-        region = torch.zeros(1, 50, 100)
-        region[:, 25:, :50] = 1
+        region = torch.zeros(1, 48, 64)
+        region[:, 24:, :32] = 1
         mask = make_diptych(torch.rand(2, 96, 128, 3), 128, region).mask
         assert mask[:, :, :128].max() == 0
         right = mask[:, :, 128:]

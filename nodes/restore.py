@@ -1,0 +1,103 @@
+"""Nodes that put an edit back onto its source picture."""
+
+from comfy_api.latest import io
+
+from ..diptych.panels import crop_right_panel
+from ..diptych.restore import BLEND, PANEL, RESIZE, changed_on_panels, restore_edit, restore_panels
+from ..host import messages
+from .types import CATEGORY, Layout
+
+CHANGED = "Where the edit shows: 1 on the changed area, falling to 0 around it. 1 everywhere when all of it was used."
+
+
+class CropRightHalf(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="CropRightHalf",
+            display_name="Crop Right Half (ICEdit)",
+            category=CATEGORY,
+            description="Takes the edited picture, the right panel, out of a decoded diptych, and can put the edit "
+            "back into your picture at its full size.",
+            search_aliases=["ICEdit", "crop diptych", "restore"],
+            inputs=[
+                io.Image.Input("image", tooltip="The decoded diptych, from VAE Decode."),
+                Layout.Input(
+                    "layout",
+                    optional=True,
+                    tooltip="From Create Diptych; checks that the diptych is the one it made. Needed to restore.",
+                ),
+                io.Image.Input(
+                    "original",
+                    optional=True,
+                    tooltip="original_image from Create Diptych. Needed for resize and blend.",
+                ),
+                io.Combo.Input(
+                    "restore",
+                    options=[PANEL, RESIZE, BLEND],
+                    default=PANEL,
+                    optional=True,
+                    tooltip="panel: as the model made it. resize: scaled to your picture's size. blend: your picture, "
+                    "with only the changed area put in; everything else keeps its very pixels. A region limits both.",
+                ),
+            ],
+            outputs=[
+                io.Image.Output(display_name="image", tooltip="The edited picture."),
+                io.Mask.Output(display_name="changed", tooltip=CHANGED),
+            ],
+            hidden=[io.Hidden.unique_id],
+        )
+
+    @classmethod
+    def execute(cls, image, layout=None, original=None, restore=PANEL) -> io.NodeOutput:
+        if restore == PANEL:
+            return io.NodeOutput(crop_right_panel(image, layout), changed_on_panels(image, layout))
+        if layout is None or original is None:
+            missing = " and ".join(n for n, v in (("layout", layout), ("original", original)) if v is None)
+            raise ValueError(
+                f"restore is {restore}, but {missing} is not connected. Connect layout and original_image of Create "
+                "Diptych, or set restore to panel."
+            )
+        restored = restore_panels(image, layout, original, restore)
+        messages.show(cls, restored.notes)
+        return io.NodeOutput(restored.image, restored.changed)
+
+
+class EditRestore(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="EditRestore",
+            display_name="Restore Edit (ICEdit)",
+            category=CATEGORY,
+            description="Puts the edit that any model made of your picture back into it, at its full size. Everything "
+            "that did not change keeps its very pixels.",
+            search_aliases=["ICEdit", "restore", "put back", "changed area", "full resolution edit"],
+            inputs=[
+                io.Image.Input("edited", tooltip="What the model made of your picture, at any size."),
+                io.Image.Input("original", tooltip="Your picture: one for all edits, or one for each."),
+                io.Combo.Input(
+                    "restore",
+                    options=[BLEND, RESIZE],
+                    default=BLEND,
+                    tooltip="blend: your picture, with only the changed area put in. resize: the whole edit, scaled to "
+                    "your picture's size.",
+                ),
+                io.Mask.Input(
+                    "region",
+                    optional=True,
+                    tooltip="Where the edit may show, drawn on your picture. Not connected: anywhere.",
+                ),
+            ],
+            outputs=[
+                io.Image.Output(display_name="image", tooltip="Your picture with the edit in it."),
+                io.Mask.Output(display_name="changed", tooltip=CHANGED),
+            ],
+            hidden=[io.Hidden.unique_id],
+        )
+
+    @classmethod
+    def execute(cls, edited, original, restore=BLEND, region=None) -> io.NodeOutput:
+        restored = restore_edit(edited, original, restore, region)
+        messages.show(cls, restored.notes)
+        return io.NodeOutput(restored.image, restored.changed)
