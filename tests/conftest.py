@@ -28,6 +28,9 @@ def _load_host() -> None:
     sys.path.insert(0, os.environ["ICEDIT_HOST"])
     import comfy.options
 
+    # As ComfyUI's main does it: before its nodes put their own folders, which hold another `utils`, on the path.
+    import utils.install_util
+
     # Without --cpu the host asks CUDA for a device as soon as it is imported.
     comfy.options.enable_args_parsing()
     sys.argv, kept = [sys.argv[0], "--cpu", *os.environ.get("ICEDIT_HOST_ARGS", "").split()], sys.argv

@@ -19,11 +19,12 @@ DROP = """text => {
   const data = new DataTransfer()
   data.items.add(new File([text], 'workflow.json', { type: 'application/json' }))
   const canvas = document.querySelector('#graph-canvas')
-  for (const name of ['dragenter', 'dragover', 'drop'])
-    canvas.dispatchEvent(new DragEvent(name, { dataTransfer: data, bubbles: true, cancelable: true, clientX: 600, clientY: 500 }))
+  const place = { dataTransfer: data, bubbles: true, cancelable: true, clientX: 600, clientY: 500 }
+  for (const name of ['dragenter', 'dragover', 'drop']) canvas.dispatchEvent(new DragEvent(name, place))
 }"""
 NODES = """() => window.app.graph._nodes.map(node => ({
-  type: node.type, known: node.constructor.nodeData !== undefined || node.isVirtualNode === true || node.isSubgraphNode?.() === true,
+  type: node.type,
+  known: node.constructor.nodeData !== undefined || node.isVirtualNode === true || node.isSubgraphNode?.() === true,
   bounds: Array.from(node.boundingRect ?? node.getBounding()),
   widgets: Object.fromEntries((node.widgets ?? []).map(widget => [widget.name, widget.value])),
 }))"""

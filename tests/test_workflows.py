@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from icedit.headless.client import ComfyClient
+from icedit.headless.environment import NEWEST
 from icedit.headless.workflow import load_workflow, with_picture, with_value
 from support.workflows import API_WORKFLOWS, PAGE_WORKFLOWS, WORKFLOWS
 
@@ -29,6 +30,10 @@ def info(server):
 
 
 def test_the_files_are_what_their_source_makes(info):
+    import comfyui_version
+
+    if comfyui_version.__version__ != NEWEST:
+        pytest.skip(f"the files are made with ComfyUI {NEWEST}; another one describes its own nodes in another way")
     from icedit.workflows.source.write import files
 
     for path, content in files(info).items():
