@@ -1,0 +1,85 @@
+"""What Create Diptych and Crop Right Half cost around the sampler, in one JSON line.
+
+    ICEDIT_HOST=<ComfyUI> <its python> benchmarks/restore.py
+
+Needs no model: the right panel gets a painted edit. Peak extra memory is the highest resident size above that with only
+the source and its region loaded, in a fresh process for each case; the result and its mask count as extra.
+"""
+
+import importlib.util
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import torch
+
+PACK = Path(__file__).resolve().parent.parent
+CASES = {
+    "1_mp_blend": (1224, 816, False),
+    "6_mp_blend": (3000, 2000, False),
+    "24_mp_blend": (6000, 4000, False),
+    "24_mp_region": (6000, 4000, True),
+}
+
+
+def measure(width: int, height: int, with_region: bool) -> dict[str, float]:
+    """Seconds, and megabytes above the pictures."""
+    from icedit.diptych.panels import make_diptych
+    from icedit.diptych.restore import restore_panels
+
+    torch.set_num_threads(2)
+    source = torch.rand(1, 40, 60, 3).permute(0, 3, 1, 2)
+    source = torch.nn.functional.interpolate(source, (height, width), mode="bilinear").permute(0, 2, 3, 1).contiguous()
+    region = None
+    if with_region:
+        region = torch.zeros(1, height, width)
+        region[:, height // 3 : height // 2, width // 3 : width // 2] = 1
+    import scipy.ndimage  # noqa: F401  (its import is paid once per session, by whoever comes first)
+
+    before = resident("VmRSS")
+    # Building the pictures had a peak of its own; 5 resets the mark (Linux, proc(5)).
+    Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+    start = time.perf_counter()
+    diptych = make_diptych(source, region=region, fit="crop_to_region" if with_region else "width 512")
+    made = time.perf_counter()
+    image = diptych.image
+    half = diptych.layout.panel.width
+    rows = slice(image.shape[1] // 3, image.shape[1] // 2)
+    image[:, rows, half + half // 3 : half + half // 2] = torch.tensor([0.9, 0.1, 0.1])
+    begun = time.perf_counter()
+    restored = restore_panels(image, diptych.layout, source, "blend")
+    seconds = time.perf_counter() - begun + made - start
+    assert 0 < float(restored.changed.mean()) < 0.5
+    return {
+        "seconds": round(seconds, 3),
+        "ms_per_megapixel": round(seconds * 1e9 / (width * height), 1),
+        "peak_extra_mb": round(resident("VmHWM") - before, 1),
+    }
+
+
+def resident(kind: str) -> float:
+    """MB of resident memory, now (VmRSS) or at its highest (VmHWM)."""
+    status = Path("/proc/self/status").read_text(encoding="ascii")
+    return next(int(line.split()[1]) for line in status.splitlines() if line.startswith(kind)) / 1024
+
+
+def main() -> None:
+    if len(sys.argv) > 1:
+        spec = importlib.util.spec_from_file_location(
+            "icedit", PACK / "diptych" / "__init__.py", submodule_search_locations=[str(PACK)]
+        )
+        assert spec is not None
+        sys.modules["icedit"] = importlib.util.module_from_spec(spec)
+        print(json.dumps(measure(*CASES[sys.argv[1]])))
+        return
+    run = {}
+    for name in CASES:
+        done = subprocess.run([sys.executable, __file__, name], capture_output=True, text=True, check=True)
+        run[name] = json.loads(done.stdout)
+    print(json.dumps({"benchmark": "restore", "threads": 2, **run}))
+
+
+if __name__ == "__main__":
+    main()
