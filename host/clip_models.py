@@ -1,5 +1,6 @@
 """CLIP and SigLIP models in transformers' format, among the host's models and in its memory management."""
 
+import os
 import weakref
 from collections.abc import Iterator
 from pathlib import Path
@@ -58,12 +59,15 @@ def _found() -> dict[str, Path]:
     return found
 
 
-def _subfolders(folder: Path, depth: int) -> Iterator[Path]:
-    for child in sorted(folder.iterdir()):
-        if child.is_dir() and not child.name.startswith("."):
-            yield child
-            if depth > 1 and not child.name.startswith(HUB_PREFIX):
-                yield from _subfolders(child, depth - 1)
+def _subfolders(base: Path, depth: int) -> Iterator[Path]:
+    """Folders below `base`, linked ones too; a download cache's inside is left out."""
+    for folder, names, _ in os.walk(base, followlinks=True):
+        here = Path(folder)
+        if here != base:
+            yield here
+        if len(here.relative_to(base).parts) >= depth or here.name.startswith(HUB_PREFIX):
+            names.clear()
+        names[:] = sorted(name for name in names if not name.startswith("."))
 
 
 def _snapshot(folder: Path) -> Path | None:

@@ -344,6 +344,29 @@ def test_poll_is_called_before_every_question(host, monkeypatch, qwen):
 
 
 @pytest.mark.host
+def test_an_interrupt_stops_an_answer_in_the_middle(host, monkeypatch, babbler):
+    """The server's progress hook looks for interrupts; nothing of ours keeps it from being called."""
+    import comfy.utils
+    from comfy import model_management
+
+    words = []
+
+    def hook(value, *_, **__):
+        words.append(value)
+        if len(words) == 2:
+            model_management.interrupt_current_processing()
+        model_management.throw_exception_if_processing_interrupted()
+
+    monkeypatch.setattr(comfy.utils, "PROGRESS_BAR_HOOK", hook)
+    monkeypatch.setattr(comfy.utils, "PROGRESS_THROTTLE_MIN_INTERVAL", 0.0, raising=False)
+    (judge,) = host.call("EditJudgeVLM", clip=babbler, checks=False, swap_order=True)
+    shorten_answers(monkeypatch, judge)
+    with pytest.raises(model_management.InterruptProcessingException):
+        judge.compare(QUESTION, FIRST, SECOND, poll)
+    assert len(words) == 2
+
+
+@pytest.mark.host
 def test_models_that_cannot_write_or_see_are_refused_at_the_node(host, qwen):
     with pytest.raises(ValueError, match=r"cannot generate text.*Qwen3-VL.*Server"):
         host.call("EditJudgeVLM", clip=host.load_clip(), checks=True, swap_order=True)

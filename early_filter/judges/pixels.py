@@ -61,7 +61,7 @@ class _Look:
 
 
 class PixelJudge(Judge):
-    """Scores edits by colour differences from the source at a coarse scale; needs no model and no second.
+    """Scores edits by colour differences from the source at a coarse scale, in milliseconds.
 
     With a region, everything outside it should stay as it was. Without one, the area that has changed is taken for the
     edit, the rest should stay, and an edit that changes much more or much less than most others loses points: a
