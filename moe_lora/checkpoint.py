@@ -156,6 +156,8 @@ def parse_adapter(tensors: Mapping[str, Tensor]) -> Adapter:
         raise FileError(f"The file holds no tensors at all. {DOWNLOAD}")
     for key, tensor in tensors.items():
         _check_values(key, tensor)
+        if alpha_layer(key) is not None and tensor.numel() != 1:
+            raise FileError(_wrong_shape(key, tensor, "one number"))
     routed = {key: part for key in tensors if (part := routed_key(key)) is not None}
     layers = {part.layer for part in routed.values()}
     alphas = {key: layer for key in tensors if key not in routed and (layer := alpha_layer(key)) in layers}
@@ -235,14 +237,8 @@ def _routed_layer(
         down=tuple(weights[:experts]),
         up=tuple(weights[experts:]),
         router=tensors[parts["route", None]],
-        alpha=None if alpha is None else _scalar(alpha, tensors[alpha]),
+        alpha=None if alpha is None else float(tensors[alpha]),
     )
-
-
-def _scalar(key: str, tensor: Tensor) -> float:
-    if tensor.numel() != 1:
-        raise FileError(_wrong_shape(key, tensor, "one number"))
-    return float(tensor)
 
 
 def _wrong_shape(key: str, tensor: Tensor, expected: str) -> str:

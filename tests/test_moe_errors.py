@@ -101,6 +101,11 @@ def test_a_stray_alpha(refused, tensors):
     refused(tensors | {"transformer.transformer_blocks.0.attn.to_add_out.alpha": torch.tensor(8.0)}, "to_add_out.alpha")
 
 
+@pytest.mark.parametrize("layer", ["x_embedder", "transformer_blocks.0.ff.net.2"])
+def test_an_alpha_of_several_numbers(refused, tensors, layer):
+    refused(tensors | {f"transformer.{layer}.alpha": torch.ones(2)}, f"{layer}.alpha", "one number")
+
+
 def test_keys_of_a_text_encoder(refused, tensors):
     key = "lora_te1_text_model_encoder_layers_0_mlp_fc1.lora_up.weight"
     refused(tensors | {key: torch.ones(4, 4)}, key, "Model and CLIP")

@@ -115,7 +115,7 @@ def test_lowvram_and_novram(loras, model, vectors, tensors, monkeypatch, state):
         management.unload_all_models()
         with monkeypatch.context() as small:
             small.setattr(management, "vram_state", management.VRAMState[state])
-            small.setattr(management, "is_device_cpu", lambda device: False)
+            small.setattr(management, "is_device_cpu", lambda _: False)
             small.setattr(management, "get_free_memory", lambda *_, **__: 200_000)
             management.load_models_gpu(models)
 
@@ -144,9 +144,7 @@ def quantized(vectors):
             scale = weight.abs().max() / 448
             weights[f"{name}.weight"] = (weight / scale).to(torch.float8_e4m3fn)
             weights[f"{name}.weight_scale"] = scale
-            weights[f"{name}.comfy_quant"] = torch.tensor(
-                list(json.dumps({"format": "float8_e4m3fn"}).encode()), dtype=torch.uint8
-            )
+            weights[f"{name}.comfy_quant"] = torch.tensor(list(b'{"format": "float8_e4m3fn"}'), dtype=torch.uint8)
     with torch.inference_mode():
         return comfy.sd.load_diffusion_model_state_dict(weights, {})
 
@@ -183,7 +181,7 @@ def packed_operations():
 
 
 def test_a_gguf_style_base(loras, vectors, tensors):
-    """The host cannot merge into such weights itself (ComfyUI-GGUF brings a patcher for that): the routed part alone."""
+    """The host cannot merge into such weights (ComfyUI-GGUF brings a patcher for that): the routed part alone."""
     operations, packed = packed_operations()
     model = vectors.load_model(custom_operations=operations)
     linear = model.model.diffusion_model.single_blocks[0].linear2
