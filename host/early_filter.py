@@ -1,8 +1,9 @@
 """The Early Filter on the host: every picture of a latent gets its own filter and its own winner."""
 
 import logging
+import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import comfy.model_management
@@ -53,13 +54,17 @@ def filter_latent(settings: Filter, latent: Mapping[str, Any]) -> tuple[dict[str
     """
     pictures = starts(settings.process.model, latent)
     _check(settings, pictures)
-    questions = [_question(settings, start, index) for index, start in enumerate(pictures)]
     most = settings.plan.most_steps
     progress = Progress(settings.process.model, most * len(pictures))
     outcomes = []
-    for index, (start, question) in enumerate(zip(pictures, questions, strict=True)):
+    for index, start in enumerate(pictures):
+        begun = time.perf_counter()
+        question = _question(settings, start, index)
+        preparing = time.perf_counter() - begun
         later = most * (len(pictures) - index - 1)
-        outcomes.append(_Picture(settings, start, index, len(pictures), progress, later).run(question))
+        outcome = _Picture(settings, start, index, len(pictures), progress, later).run(question)
+        decoding = outcome.seconds["decoding"] + preparing
+        outcomes.append(replace(outcome, seconds=outcome.seconds | {"decoding": decoding}))
     samples = torch.cat([outcome.result for outcome in outcomes])
     return as_output(latent, samples), outcomes
 
@@ -83,15 +88,16 @@ def _check(settings: Filter, pictures: Sequence[Start]) -> None:
 
 def _question(settings: Filter, start: Start, index: int) -> Question:
     """The source and region of one picture at the size of its previews."""
-    (whole,) = previews.decode(settings.vae, [start.samples], torch.float32)
     diptych = settings.panel == "right half"
-    height, width = (right_half(whole) if diptych else whole).shape[:2]
+    height, width = previews.decoded_size(settings.vae, start.samples)
     if settings.source is not None:
         # A diptych's panels are the source stretched to whole tokens; other models' pictures are cropped to them.
-        source = previews.fitted(row(settings.source, index)[0], height, width, "disabled" if diptych else "center")
+        size, crop = ((height, width // 2), "disabled") if diptych else ((height, width), "center")
+        source = previews.fitted(row(settings.source, index)[0], *size, crop)
     else:
+        (whole,) = previews.decode(settings.vae, [start.samples], torch.float32)
         source = left_half(whole)
-    region = previews.region(start.noise_mask, *whole.shape[:2])
+    region = previews.region(start.noise_mask, height, width)
     if region is not None:
         region = right_half(region) if diptych else region
         region = None if float(region.amin()) > EVERYTHING else region

@@ -24,6 +24,12 @@ def decode(vae: Any, latents: Sequence[Tensor], dtype: torch.dtype) -> list[Tens
     return pictures
 
 
+def decoded_size(vae: Any, latent: Tensor) -> tuple[int, int]:
+    """Height and width in pixels of a decoded latent `1 c h w`."""
+    ratio = vae.spacial_compression_decode()
+    return latent.shape[-2] * ratio, latent.shape[-1] * ratio
+
+
 def fitted(image: Tensor, height: int, width: int, crop: str) -> Tensor:
     """A picture `h w 3` of any size as `height width 3`; `crop` is "center" or "disabled", which stretches."""
     if image.shape[:2] == (height, width):

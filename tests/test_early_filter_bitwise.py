@@ -43,10 +43,20 @@ def edits(host, models):
 def test_every_sampler_of_the_host_is_tried_or_refused(host):
     from comfy.samplers import KSampler
 
-    assert {*SAMPLERS, "dpm_fast", "dpm_adaptive"} == set(KSampler.SAMPLERS)
+    # Older hosts have fewer.
+    assert set(KSampler.SAMPLERS) <= {*SAMPLERS, "dpm_fast", "dpm_adaptive"}
 
 
-@pytest.mark.parametrize("sampler", SAMPLERS)
+@pytest.fixture
+def sampler(host, request):
+    from comfy.samplers import KSampler
+
+    if request.param not in KSampler.SAMPLERS:
+        pytest.skip(f"this host has no {request.param}")
+    return request.param
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS, indirect=True)
 def test_in_ksamplers_place(host, models, edits, sampler):
     for masked in (True, False):
         for cfg in (1.0, 3.0):
@@ -67,7 +77,7 @@ def test_in_ksamplers_place(host, models, edits, sampler):
             assert spent["no_filter"] < spent["spent"] < 2 * spent["no_filter"]
 
 
-@pytest.mark.parametrize("sampler", SAMPLERS)
+@pytest.mark.parametrize("sampler", SAMPLERS, indirect=True)
 def test_in_custom_samplers_place(host, models, edits, sampler):
     for masked in (True, False):
         for cfg in (1.0, 3.0):

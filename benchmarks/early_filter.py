@@ -1,0 +1,120 @@
+"""What the Early Filter costs beyond its evaluations, decoding and judging; prints one JSON line.
+
+    ICEDIT_HOST=<ComfyUI> <its python> benchmarks/early_filter.py
+
+Six candidates, four probe steps, two kept, 28 steps on a small FLUX Fill model and a 1024 x 512 diptych, on the CPU.
+It is compared with plain KSampler runs of the same length in the same process, in turns: one filter run does 52
+evaluations, so it may take 52 / 28 of a KSampler run. The target is an overhead of at most 3 %.
+"""
+
+import importlib.util
+import json
+import os
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+PACK = Path(__file__).resolve().parent.parent
+ROUNDS = int(os.environ.get("ROUNDS", "3"))
+STEPS, CANDIDATES, PROBE_STEPS, KEEP = 28, 6, 4, 2
+
+
+def load_host_and_pack() -> None:
+    """As the tests do it: ComfyUI from ICEDIT_HOST, the pack as `icedit`."""
+    sys.path.insert(0, os.environ["ICEDIT_HOST"])
+    import comfy.options
+
+    comfy.options.enable_args_parsing()
+    sys.argv, kept = [sys.argv[0], "--cpu"], sys.argv
+    import comfy.cli_args
+
+    sys.argv = kept
+    spec = importlib.util.spec_from_file_location(
+        "icedit", PACK / "__init__.py", submodule_search_locations=[str(PACK)]
+    )
+    assert spec is not None and spec.loader is not None
+    sys.modules["icedit"] = module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+
+
+def inputs(folder: Path) -> dict[str, Any]:
+    """KSampler's inputs for a small Fill model, and the VAE."""
+    import comfy.sd
+    import nodes
+    import torch
+    from icedit.headless.tiny.weights import FluxShape, flux, write_stack
+    from safetensors.torch import save_file
+
+    write_stack(folder)
+    # Wide enough that an evaluation takes as long as everything around it does not.
+    save_file(flux(FluxShape(hidden=256, double_blocks=2, single_blocks=2)), folder / "model.safetensors")
+    model = comfy.sd.load_diffusion_model(str(folder / "model.safetensors"))
+    vae_file = next((folder / "vae").glob("*.safetensors"))
+    import comfy.utils
+
+    vae = comfy.sd.VAE(sd=comfy.utils.load_torch_file(str(vae_file)))
+    half = torch.rand(1, 32, 32, 3).repeat_interleave(16, 1).repeat_interleave(16, 2)
+    mask = torch.zeros(1, 512, 1024)
+    mask[..., 512:] = 1.0
+    prompt = [[torch.randn(1, 256, 32), {"pooled_output": torch.randn(1, 32), "guidance": 50.0}]]
+    positive, negative, latent = nodes.InpaintModelConditioning().encode(
+        prompt, prompt, torch.cat([half, half], dim=2), vae, mask
+    )
+    sampled = {
+        "model": model, "steps": STEPS, "cfg": 1.0, "sampler_name": "euler", "scheduler": "simple",
+        "positive": positive, "negative": negative, "latent_image": latent, "denoise": 1.0,
+    }  # fmt: skip
+    return {"sampled": sampled, "vae": vae}
+
+
+def measure(sampled: dict[str, Any], vae: Any) -> dict[str, Any]:
+    import nodes
+    from icedit.early_filter.judges.pixels import PixelJudge
+    from icedit.early_filter.plan import Plan
+    from icedit.host.early_filter import Filter, filter_latent
+    from icedit.host.sampling import ksampler_process
+
+    plan = Plan("resume", 0, CANDIDATES, PROBE_STEPS, KEEP, STEPS)
+    names = ("steps", "cfg", "sampler_name", "scheduler", "positive", "negative", "denoise")
+    overheads, filters, plains, outcome = [], [], [], None
+    for number in range(ROUNDS + 1):
+        start = time.perf_counter()
+        process = ksampler_process(sampled["model"], *(sampled[name] for name in names))
+        settings = Filter(plan, process, None, vae, "", "right half", (PixelJudge(),))
+        _, (outcome,) = filter_latent(settings, sampled["latent_image"])
+        whole = time.perf_counter() - start
+        start = time.perf_counter()
+        nodes.KSampler().sample(**sampled, seed=outcome.winner)
+        plain = time.perf_counter() - start
+        if number == 0:
+            continue  # warms up
+        ours = whole - outcome.seconds["decoding"] - outcome.seconds["judging"]
+        evaluations = sum(outcome.evaluations.values())
+        filters.append(whole)
+        plains.append(plain)
+        overheads.append(ours / (plain * evaluations / STEPS) - 1)
+    assert outcome is not None
+    return {
+        "evaluations": sum(outcome.evaluations.values()),
+        "planned": plan.most_steps,
+        "filter_seconds": round(statistics.median(filters), 2),
+        "ksampler_seconds": round(statistics.median(plains), 2),
+        "overhead": round(statistics.median(overheads), 4),
+        "overheads": [round(overhead, 4) for overhead in overheads],
+        "seconds": {name: round(seconds, 2) for name, seconds in outcome.seconds.items()},
+    }
+
+
+def main() -> None:
+    load_host_and_pack()
+    import torch
+
+    with tempfile.TemporaryDirectory() as folder, torch.inference_mode():
+        print(json.dumps(measure(**inputs(Path(folder)))))
+
+
+if __name__ == "__main__":
+    main()
