@@ -52,8 +52,9 @@ def test_broken_edits_are_refused_with_their_reason(panel, left, reason):
         preview(SOURCE * torch.tensor([0.3, 0.35, 0.6])),
         preview(SOURCE.mean(dim=-1, keepdim=True).expand(-1, -1, 3) * torch.tensor([1.0, 0.85, 0.6])),
         preview(SOURCE + 0.12),
+        preview(SOURCE * 0.9 + 0.12, shift=0.0, blur=2),
     ],
-    ids=["object", "blurry", "small", "large", "night", "sepia", "brighter"],
+    ids=["object", "blurry", "small", "large", "night", "sepia", "brighter", "a little brighter"],
 )
 def test_real_edits_pass(panel):
     (verdict,) = judged(Question(SOURCE, "edit"), panel, left=preview(SOURCE, blur=0.5, noise=0.01))
@@ -107,8 +108,9 @@ def test_a_region_that_says_nothing_is_ignored(mask):
 
 def test_without_a_region_the_usual_edit_beats_the_timid_and_the_wild_one():
     usual = [preview(with_object(SOURCE, 150, 200 + shift, 150), shift) for shift in (0, 4, 8)]
-    timid = preview(with_object(SOURCE, 150, 200, 24), 7)
-    wild = preview(with_object(with_object(SOURCE, 150, 200, 150), 330, 20, 170), 8)
+    # Sharper previews: what they keep is kept better, so that only the size of the change speaks against them.
+    timid = preview(with_object(SOURCE, 150, 200, 24), 7, blur=3)
+    wild = preview(with_object(with_object(SOURCE, 150, 200, 150), 330, 20, 170), 8, blur=3)
     verdicts = judged(Question(SOURCE, "edit"), *usual, timid, wild)
     scores = [verdict.score for verdict in verdicts]
     assert min(scores[:3]) > max(scores[3:])
