@@ -60,7 +60,7 @@ def inputs(folder: Path) -> dict[str, Any]:
     mask = torch.zeros(1, 512, 1024)
     mask[..., 512:] = 1.0
     prompt = [[torch.randn(1, 256, 32), {"pooled_output": torch.randn(1, 32), "guidance": 50.0}]]
-    positive, negative, latent = nodes.InpaintModelConditioning().encode(
+    positive, negative, latent = nodes.InpaintModelConditioning().encode(  # pyright: ignore[reportAttributeAccessIssue]
         prompt, prompt, torch.cat([half, half], dim=2), vae, mask
     )
     sampled = {
@@ -87,7 +87,7 @@ def measure(sampled: dict[str, Any], vae: Any) -> dict[str, Any]:
         _, (outcome,) = filter_latent(settings, sampled["latent_image"])
         whole = time.perf_counter() - start
         start = time.perf_counter()
-        nodes.KSampler().sample(**sampled, seed=outcome.winner)
+        nodes.KSampler().sample(**sampled, seed=outcome.winner)  # pyright: ignore[reportAttributeAccessIssue]
         plain = time.perf_counter() - start
         if number == 0:
             continue  # warms up

@@ -29,7 +29,7 @@ def _load_host() -> None:
     import comfy.options
 
     # As ComfyUI's main does it: before its nodes put their own folders, which hold another `utils`, on the path.
-    import utils.install_util
+    import utils.install_util  # noqa: F401
 
     # Without --cpu the host asks CUDA for a device as soon as it is imported.
     comfy.options.enable_args_parsing()
