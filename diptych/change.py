@@ -4,11 +4,10 @@ The paper does not put edits back onto their source; this is the pack's own. sci
 ComfyUI brings scipy, and torch has neither connected components nor distances.
 """
 
-from dataclasses import dataclass
-
 import numpy as np
 
-from .colours import Bools, Drift, Floats, commonest_offset, measure_drift
+from .colours import Bools, Floats, commonest_offset, measure_drift
+from .filters import image_filters
 
 # Lengths are pixels of a panel, differences are on the scale 0..1.
 FINE, COARSE = 1.0, 3.0
@@ -27,33 +26,23 @@ SMALLEST_SHARE, HOLE_SHARE = 1 / 8000, 1 / 200
 GROW, FEATHER = 2.0, 6.0
 
 
-@dataclass(frozen=True)
-class Change:
-    """`area` `h w`: what changed. `drift`: the colour shift of the rest."""
-
-    area: Bools
-    drift: Drift
-
-
-def find_change(edited: Floats, reference: Floats) -> Change:
-    """The area where `edited` shows something else than `reference`, both `h w 3` in 0..1.
+def find_change(edited: Floats, reference: Floats) -> Bools:
+    """`h w`: where `edited` shows something else than `reference`, both `h w 3` in 0..1.
 
     Noise, details that moved by a pixel, and a colour shift of the whole picture do not count.
     """
-    from scipy import ndimage
-
+    ndimage = image_filters()
     edited, reference = (ndimage.gaussian_filter(picture, (FINE, FINE, 0)) for picture in (edited, reference))
     # Where only one of them is textured, that is the change.
-    texture = TEXTURE_FACTOR * np.minimum(_contrast(edited), _contrast(reference))
+    texture: Floats = np.float32(TEXTURE_FACTOR) * np.minimum(_contrast(edited), _contrast(reference))
     area = _differing(commonest_offset(edited, reference).undo(edited) - reference, texture)
     drift = measure_drift(edited, reference, ~area)
-    return Change(_differing(drift.undo(edited) - reference, texture), drift)
+    return _differing(drift.undo(edited) - reference, texture)
 
 
 def feathered(area: Bools, grow: float = GROW, feather: float = FEATHER) -> Floats:
     """`h w` in 0..1: 1 on the area and `grow` pixels around it, then falling smoothly to 0 within `feather` pixels."""
-    from scipy import ndimage
-
+    ndimage = image_filters()
     if not area.any():
         return np.zeros(area.shape, np.float32)
     distance = ndimage.distance_transform_edt(~area)
@@ -63,8 +52,7 @@ def feathered(area: Bools, grow: float = GROW, feather: float = FEATHER) -> Floa
 
 def _contrast(picture: Floats) -> Floats:
     """`h w`: mean difference between neighbouring pixels around each pixel."""
-    from scipy import ndimage
-
+    ndimage = image_filters()
     grey = picture.mean(axis=2)
     steps = np.hypot(ndimage.sobel(grey, 0), ndimage.sobel(grey, 1)) / 8
     return ndimage.uniform_filter(steps, TEXTURE_WINDOW)
@@ -75,8 +63,7 @@ def _differing(difference: Floats, texture: Floats) -> Bools:
 
     `difference` `h w 3` is signed: noise cancels out under the coarse blur, an edit does not.
     """
-    from scipy import ndimage
-
+    ndimage = image_filters()
     fine = np.maximum(np.abs(difference).max(axis=2) - texture, 0.0)
     coarse = np.abs(ndimage.gaussian_filter(difference, (COARSE, COARSE, 0))).max(axis=2) - texture / 2
     # A low quantile, because a high one would measure the edit instead of the noise.
@@ -89,15 +76,13 @@ def _differing(difference: Floats, texture: Floats) -> Bools:
 
 def _above_half(difference: Floats, threshold: float, border: int) -> Bools:
     """A blurred border lies where the difference is half of what it gets to nearby."""
-    from scipy import ndimage
-
+    ndimage = image_filters()
     peak = ndimage.maximum_filter(difference, 2 * border + 1)
     return (difference > threshold / 2) & (difference > peak / 2)
 
 
 def _components_with(extent: Bools, clear: Bools) -> Bools:
-    from scipy import ndimage
-
+    ndimage = image_filters()
     labels, count = ndimage.label(extent, np.ones((3, 3)))
     size = np.bincount(labels.ravel(), minlength=count + 1)
     hits = np.bincount(labels.ravel(), weights=clear.ravel(), minlength=count + 1)
@@ -108,8 +93,7 @@ def _components_with(extent: Bools, clear: Bools) -> Bools:
 
 def _closed(area: Bools) -> Bools:
     """Morphological closing with a disc."""
-    from scipy import ndimage
-
+    ndimage = image_filters()
     if not area.any():
         return area
     # The frame lets the area grow beyond the picture's border, so that it does not shrink from there.
@@ -121,8 +105,7 @@ def _closed(area: Bools) -> Bools:
 
 def _without_holes(area: Bools) -> Bools:
     # Not binary_fill_holes: a new background all around a person must not swallow the person.
-    from scipy import ndimage
-
+    ndimage = image_filters()
     labels, _ = ndimage.label(~area)
     small = np.bincount(labels.ravel()) < HOLE_SHARE * area.size
     return area | small[labels]

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from .filters import image_filters
+
 Floats = NDArray[np.float32]
 Bools = NDArray[np.bool_]
 
@@ -32,8 +34,7 @@ class Drift:
 
 def measure_drift(edited: Floats, reference: Floats, unchanged: Bools) -> Drift:
     """The shift from `reference` to `edited`, `h w 3`, by what did not change `h w`; none if that is too little."""
-    from scipy import ndimage
-
+    ndimage = image_filters()
     gain, offset = np.ones(3, np.float32), np.zeros(3, np.float32)
     if unchanged.mean() >= ENOUGH:
         # Noise in the edited picture would pull a least squares gain down.
@@ -62,8 +63,7 @@ def _line(x: Floats, y: Floats) -> tuple[float, float]:
 
 def commonest_offset(edited: Floats, reference: Floats) -> Drift:
     """The mode of the difference per channel: unlike a mean or median it holds when most of a picture changed."""
-    from scipy import ndimage
-
+    ndimage = image_filters()
     width = 1 / 510
     edges = np.arange(-MAX_OFFSET, MAX_OFFSET + 1.5 * width, width)
     offset = np.zeros(3, np.float32)

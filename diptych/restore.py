@@ -6,13 +6,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .change import Change, feathered, find_change
+from .change import feathered, find_change
 from .colours import Bools, measure_drift
 from .geometry import Box, DiptychLayout, Size
 from .image import checked_image, cut, resize, size_of
 from .panels import crop_right_panel, glance
 from .paste import Piece, paste
-from .region import checked_region, same_shape
+from .region import checked_region, region_on_panel, same_shape
 
 PANEL, RESIZE, BLEND = "panel", "resize", "blend"
 NEARLY_ALL = 0.75
@@ -53,7 +53,7 @@ def changed_on_panels(image: Tensor, layout: DiptychLayout | None = None) -> Ten
     right = crop_right_panel(image, layout)
     left = checked_image(image, "image")[:, :, : right.shape[2]]
     changes = [find_change(edited, reference) for edited, reference in zip(right.numpy(), left.numpy(), strict=True)]
-    return torch.stack([torch.from_numpy(feathered(change.area)) for change in changes])
+    return torch.stack([torch.from_numpy(feathered(change)) for change in changes])
 
 
 def restore_panels(image: Tensor, layout: DiptychLayout, original: Tensor, mode: str) -> Restored:
@@ -111,7 +111,7 @@ def restore_edit(edited: Tensor, original: Tensor, mode: str, region: Tensor | N
     for i in range(len(edited)):
         picture = original[i if len(original) > 1 else 0]
         small = resize(picture[None], compared)[0]
-        allowed = None if region is None else resize(region[i, None, :, :, None], compared)[0, ..., 0].numpy() > 0.0
+        allowed = None if region is None else region_on_panel(region[i], source, whole[0], compared).numpy() > 0.0
         view = View(resize(edited[i : i + 1], compared)[0], small, small, allowed)
         restored.append(_restore_one(picture, edited[i : i + 1], [view], whole, mode))
     return _stacked(restored)
@@ -121,7 +121,7 @@ def _restore_one(
     source: Tensor, edits: Tensor, views: list[View], boxes: tuple[Box, ...], mode: str
 ) -> tuple[Tensor, Tensor, str]:
     """One picture `h w 3` with the edits of its tiles `t h w 3` put in; its changed area; a note."""
-    changes: list[Change] | None = None
+    changes: list[Bools] | None = None
     note = ""
     if mode == BLEND:
         changes = [find_change(view.edited.numpy(), view.reference.numpy()) for view in views]
@@ -134,9 +134,11 @@ def _restore_one(
             note = "The edit shows no change, so the picture is the original. Try another seed or instruction."
     pieces = []
     for i, (view, box) in enumerate(zip(views, boxes, strict=True)):
-        weight, edit = _weight(view, None if changes is None else changes[i].area), edits[i]
+        weight, edit = _weight(view, None if changes is None else changes[i]), edits[i]
         if changes is not None:
-            drift = measure_drift(view.edited.numpy(), view.original.numpy(), weight == 0.0)
+            # Not where the weight is 0: outside a region, an edit that ignored it may have changed everything.
+            unchanged = feathered(changes[i]) == 0.0
+            drift = measure_drift(view.edited.numpy(), view.original.numpy(), unchanged)
             edit = torch.from_numpy(drift.undo(edit.numpy()))
         pieces.append(Piece(edit, torch.from_numpy(weight), box, box.overlap(boxes[i - 1]) if i else None))
     result, changed = source.clone(), torch.zeros(source.shape[:2])
@@ -151,11 +153,11 @@ def _weight(view: View, area: Bools | None) -> np.ndarray:
     return weight if view.allowed is None else np.minimum(weight, feathered(view.allowed, 0.0, REGION_FEATHER))
 
 
-def _share(changes: list[Change], views: list[View]) -> float:
+def _share(changes: list[Bools], views: list[View]) -> float:
     """Changed share of what may change."""
-    allowed = [np.ones_like(c.area) if v.allowed is None else v.allowed for c, v in zip(changes, views, strict=True)]
-    changed = sum(int((c.area & a).sum()) for c, a in zip(changes, allowed, strict=True))
-    return changed / sum(int(a.sum()) for a in allowed)
+    allowed = [np.ones_like(c) if v.allowed is None else v.allowed for c, v in zip(changes, views, strict=True)]
+    changed = sum(int((c & a).sum()) for c, a in zip(changes, allowed, strict=True))
+    return changed / max(1, sum(int(a.sum()) for a in allowed))
 
 
 def _check_original(layout: DiptychLayout, original: Tensor, diptychs: int) -> None:
@@ -201,10 +203,11 @@ def _within(size: Size, pixels: int) -> Size:
 
 
 def _stacked(restored: list[tuple[Tensor, Tensor, str]]) -> Restored:
+    images, areas, notes = zip(*restored, strict=True)
+    named = [f"Picture {i}: {note}" if len(notes) > 1 else note for i, note in enumerate(notes, 1) if note]
+    return Restored(_batch(images), _batch(areas), tuple(named))
+
+
+def _batch(parts: tuple[Tensor, ...]) -> Tensor:
     # A batch of one, the usual case, is not copied: it may be a 24-megapixel picture.
-    image, changed = (
-        torch.stack(parts) if len(parts) > 1 else parts[0][None] for parts in ([r[i] for r in restored] for i in (0, 1))
-    )
-    many = len(restored) > 1
-    notes = tuple((f"Picture {i}: " if many else "") + note for i, (_, _, note) in enumerate(restored, 1) if note)
-    return Restored(image, changed, notes)
+    return parts[0][None] if len(parts) == 1 else torch.stack(parts)

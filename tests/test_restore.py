@@ -77,7 +77,7 @@ class TestFinding:
             rng = np.random.default_rng(seed)
             picture, area = scene(rng), blob(rng, radius)
             edited = edit(kind, picture, area, rng)
-            found = find_change(drifted(through_a_vae(edited, rng), rng), through_a_vae(picture, rng)).area
+            found = find_change(drifted(through_a_vae(edited, rng), rng), through_a_vae(picture, rng))
             # What looks the same before and after is no change that anybody could find.
             true = area & (np.abs(ndimage.gaussian_filter(edited - picture, (1, 1, 0))).max(-1) > 10 / 255)
             assert (found & true).sum() >= 0.98 * true.sum(), seed
@@ -87,14 +87,14 @@ class TestFinding:
         for seed in range(3):
             rng = np.random.default_rng(seed)
             picture = scene(rng)
-            found = find_change(drifted(through_a_vae(picture, rng), rng), through_a_vae(picture, rng)).area
+            found = find_change(drifted(through_a_vae(picture, rng), rng), through_a_vae(picture, rng))
             assert found.mean() < 1e-3, seed
 
     def test_a_kept_person_in_a_new_background_is_no_hole(self):
         rng = np.random.default_rng(0)
         picture, person = scene(rng), blob(rng, 0.25)
         edited = edit("flat", picture, ~person, rng)
-        found = find_change(through_a_vae(edited, rng), through_a_vae(picture, rng)).area
+        found = find_change(through_a_vae(edited, rng), through_a_vae(picture, rng))
         assert found[person].mean() < 0.1
         assert found[~person].mean() > 0.98
 
@@ -174,13 +174,13 @@ class TestBlend:
 
 
 class TestPutBack:
-    @settings(max_examples=8, deadline=None)
+    @settings(max_examples=6, deadline=None)
     @given(
-        st.integers(64, 400), st.integers(64, 400), st.integers(1, 4), st.sampled_from(["width 512", "area", "tiles"]),
+        st.integers(64, 300), st.integers(64, 300), st.integers(1, 4), st.sampled_from(["width 512", "area", "tiles"]),
         st.integers(0, 9),
     )  # fmt: skip
-    @example(6000, 1333, 1, "tiles", 0)
-    @example(1501, 6000, 1, "area", 0)
+    @example(6000, 1001, 1, "tiles", 0)
+    @example(701, 6000, 1, "area", 0)
     @example(64, 128, 4, "tiles", 0)
     def test_any_size_outside_a_region_is_bit_for_bit_the_original(self, width, height, batch, fit, seed):
         torch.manual_seed(seed)
@@ -278,6 +278,20 @@ class TestAnyModelsEdit:
         outside = restored.changed[0] == 0
         assert 0.5 < outside.float().mean() < 0.95
         assert torch.equal(restored.image[0][outside], tensor(original)[0][outside])
+
+    def test_a_region_limits_an_edit_that_ignored_it(self):
+        original = tensor(scene(np.random.default_rng(0), 768, 1024))
+        edited = resize(original * 0.5, Size(512, 384))
+        region = torch.zeros(1, 768, 1024)
+        region[:, 300:400, 500:600] = 1
+        for mode in ("resize", "blend"):
+            image = restore_edit(edited, original, mode, region).image
+            assert (image - original * 0.5)[:, 310:390, 510:590].abs().mean() < 0.02
+            reach = 2 * (int(REGION_FEATHER) + 2)
+            image[:, 300 - reach : 400 + reach, 500 - reach : 600 + reach] = 0
+            original_around = original.clone()
+            original_around[:, 300 - reach : 400 + reach, 500 - reach : 600 + reach] = 0
+            assert torch.equal(image, original_around)
 
     def test_many_edits_of_one_original(self):
         original = torch.rand(1, 96, 128, 3)
