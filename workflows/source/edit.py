@@ -33,7 +33,7 @@ Six seeds are tried for four steps, a judge looks at the previews, the best two 
 52 steps in place of 6 x 28. The contact sheet on the sampler shows every candidate.
 
 Without a judge connected only broken edits are sorted out. To judge by meaning, add **Edit Judge: Vision-Language
-Model** with a Qwen2.5-VL or Qwen3-VL text encoder, or **Edit Judge: Server** for Ollama, llama.cpp or LM Studio, and
+Model** with a Qwen3-VL text encoder, or **Edit Judge: Server** for Ollama, llama.cpp or LM Studio, and
 connect it to `judge`."""
 
 USE_NOTE = """## How to use
