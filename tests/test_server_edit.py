@@ -52,8 +52,12 @@ def run(server, workflow, picture, instruction="make it red"):
 class TestEdit:
     def test_the_shipped_workflow_gives_pictures_of_the_right_size(self, server, quick, picture):
         edited, both = run(server, quick, picture)
+        assert edited.shape == (480, 640, 3)
+        assert both.shape[1] > 2 * 640
+
+    def test_the_panel_alone_has_the_panels_size(self, server, quick, picture):
+        edited, _ = run(server, with_value(quick, "CropRightHalf.restore=panel"), picture)
         assert edited.shape == (96, 128, 3)
-        assert both.shape[1] > 2 * 128
 
     def test_the_seed_decides(self, server, quick, picture):
         first, second, other = (run(server, with_seed(quick, seed), picture)[0] for seed in (5, 5, 6))

@@ -42,6 +42,9 @@ USE_NOTE = """## How to use
 2. Write **one plain command** in **Edit Instruction**. The sentence that ICEdit was trained with is added for you.
 3. Run. The result is saved; drag the slider to compare.
 
+**Crop Right Half** puts only what changed onto your picture at its own size. Set `restore` to `panel` to see what the
+model made.
+
 Not the edit you wanted? Change the **seed** first: results differ a lot from seed to seed. Then try other words."""
 
 
@@ -205,8 +208,13 @@ def _result(graph: Graph, picture: Node, vae: Node, latent: Output) -> None:
     edited = graph.add(
         "CropRightHalf",
         (1180, 180),
-        (240, 80),
-        values={"image": decoded["IMAGE"], "layout": picture["layout"]},
+        (240, 110),
+        values={
+            "image": decoded["IMAGE"],
+            "layout": picture["layout"],
+            "original": picture["original_image"],
+            "restore": "blend",
+        },
     )
     graph.add(
         "SaveImage",
