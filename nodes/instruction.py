@@ -46,7 +46,7 @@ class InContextEditInstruction(io.ComfyNode):
                 ),
             ],
             outputs=[
-                io.Conditioning.Output("In_context"),
+                io.Conditioning.Output("In_context", tooltip="The encoded prompt with its guidance."),
                 io.String.Output("prompt", tooltip="The whole prompt, as the text encoders see it."),
                 io.String.Output("instruction", tooltip="Your text alone, for nodes that judge the edit."),
             ],
@@ -84,9 +84,13 @@ class ICEFConditioning(io.ComfyNode):
             ],
             outputs=[
                 # Ids are left to the host: they may not repeat an input's, and users see the display names.
-                io.Conditioning.Output(display_name="In_context"),
-                io.Conditioning.Output(display_name="negative"),
-                io.Latent.Output(display_name="latent"),
+                io.Conditioning.Output(
+                    display_name="In_context", tooltip="For the sampler's positive; it carries diptych and mask."
+                ),
+                io.Conditioning.Output(display_name="negative", tooltip="For the sampler's negative."),
+                io.Latent.Output(
+                    display_name="latent", tooltip="For the sampler's latent_image: the diptych with its mask."
+                ),
             ],
         )
 
