@@ -1,4 +1,4 @@
-"""The help in the real page: found in its language, with its picture. Needs Chromium; skipped where none is installed."""
+"""The help in the real page: in its language, with its picture. Needs Chromium; skipped where none is installed."""
 
 import pytest
 from support.browser import BROWSER, FLAGS

@@ -1,0 +1,177 @@
+"""What the pictures of the help pages show: one small graph for each node."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+Source = tuple[str, str]
+"""Another node of the scene and the name of its output."""
+
+
+@dataclass(frozen=True)
+class Node:
+    """A node of a scene; one that is not shown feeds those that are."""
+
+    kind: str
+    place: tuple[int, int]
+    size: tuple[int, int]
+    widgets: dict[str, Any] = field(default_factory=dict)
+    inputs: dict[str, Source] = field(default_factory=dict)
+    shown: bool = True
+
+
+@dataclass(frozen=True)
+class Scene:
+    """Nodes by name; with `run` the picture is taken after the graph has been run."""
+
+    nodes: dict[str, Node]
+    run: bool = False
+
+
+FAR, FARTHER = 2200, 2600
+"""Outside the window."""
+SETTINGS = {"seed": 7, "steps": 8, "candidates": 4, "probe_steps": 2}
+MODEL: dict[str, Source] = {"model": ("unet", "MODEL")}
+START: dict[str, Source] = {"latent_image": ("show", "latent")}
+CONDITIONS: dict[str, Source] = {"positive": ("show", "In_context"), "negative": ("show", "negative")}
+JUDGED: dict[str, Source] = {"vae": ("vae", "VAE"), "instruction": ("words", "instruction")}
+SAMPLED = MODEL | CONDITIONS | START | JUDGED
+
+
+def diptych(place: tuple[int, int], shown: bool = True, width: int = 256) -> Node:
+    widgets = {"image": "astronaut.png", "panel_width": width}
+    return Node("DiptychCreate", place, (300, 420), widgets, shown=shown)
+
+
+def words(place: tuple[int, int], shown: bool = True, width: int = 320) -> Node:
+    widgets = {"editText": "make the suit green"}
+    return Node("InContextEditInstruction", place, (width, 220), widgets, {"clip": ("clip", "CLIP")}, shown)
+
+
+def show(place: tuple[int, int], shown: bool = True) -> Node:
+    inputs: dict[str, Source] = {
+        "In_context": ("words", "In_context"), "negative": ("zero", "CONDITIONING"), "vae": ("vae", "VAE"),
+        "diptych": ("diptych", "diptych"), "maskDiptych": ("diptych", "maskDiptych"),
+    }  # fmt: skip
+    return Node("ICEFConditioning", place, (260, 150), {}, inputs, shown)
+
+
+def preview(source: Source, place: tuple[int, int], size: tuple[int, int] = (290, 330)) -> Node:
+    return Node("PreviewImage", place, size, {}, {"images": source})
+
+
+def mask(source: Source, place: tuple[int, int], size: tuple[int, int] = (290, 330)) -> Node:
+    return Node("MaskPreview", place, size, {}, {"mask": source})
+
+
+def text(source: Source, place: tuple[int, int], size: tuple[int, int]) -> Node:
+    return Node("PreviewAny", place, size, {}, {"source": source})
+
+
+CLIPS = {"type": "flux", "clip_name1": "clip_l.safetensors", "clip_name2": "t5xxl_fp8_e4m3fn.safetensors"}
+LOADERS = {
+    "unet": Node("UNETLoader", (FAR, 100), (300, 80), shown=False),
+    "clip": Node("DualCLIPLoader", (FAR, 300), (300, 130), CLIPS, shown=False),
+    "vae": Node("VAELoader", (FAR, 500), (300, 60), shown=False),
+}
+ZERO = {
+    "zero": Node("ConditioningZeroOut", (FAR, 700), (250, 30), {}, {"conditioning": ("words", "In_context")}, False)
+}
+HIDDEN = LOADERS | ZERO | {
+    "diptych": diptych((FARTHER, 100), shown=False),
+    "words": words((FARTHER, 600), shown=False),
+    "show": show((FARTHER, 900), shown=False),
+}  # fmt: skip
+
+
+def judge(kind: str, size: tuple[int, int], inputs: dict[str, Source] | None = None) -> dict[str, Node]:
+    """A judge at a sampler."""
+    to_sampler = SAMPLED | {"judge": ("judge", "judge")}
+    sampler = Node("EarlyFilterSampler", (170 + size[0], 160), (360, 480), SETTINGS, to_sampler)
+    return HIDDEN | {"judge": Node(kind, (120, 160), size, {}, inputs or {}), "sampler": sampler}
+
+
+SCENES = {
+    "DiptychCreate": Scene(
+        {
+            "diptych": diptych((120, 160)),
+            "preview": preview(("diptych", "diptych"), (460, 160), (420, 270)),
+            "mask": mask(("diptych", "maskDiptych"), (460, 480), (420, 270)),
+        },
+        run=True,
+    ),
+    "InContextEditInstruction": Scene(
+        LOADERS | {"words": words((120, 160), width=340), "text": text(("words", "prompt"), (500, 160), (340, 220))},
+        run=True,
+    ),
+    "ICEFConditioning": Scene(
+        LOADERS | ZERO | {
+            "diptych": diptych((120, 160)),
+            "words": words((460, 160)),
+            "show": show((820, 160)),
+            "sampler": Node("KSampler", (1120, 160), (270, 260), {"cfg": 1, "steps": 28}, MODEL | CONDITIONS | START),
+        }
+    ),
+    "CropRightHalf": Scene(
+        {
+            "decoded": Node("LoadImage", (120, 160), (330, 290), {"image": "decoded.png"}),
+            "diptych": diptych((FAR, 160), shown=False, width=512),
+            "crop": Node(
+                "CropRightHalf", (490, 160), (270, 120), {"restore": "blend"},
+                {"image": ("decoded", "IMAGE"), "layout": ("diptych", "layout"),
+                 "original": ("diptych", "original_image")},
+            ),
+            "preview": preview(("crop", "image"), (800, 160)),
+            "mask": mask(("crop", "changed"), (1110, 160)),
+        },
+        run=True,
+    ),
+    "EditRestore": Scene(
+        {
+            "edited": Node("LoadImage", (120, 160), (250, 330), {"image": "edited.png"}),
+            "original": Node("LoadImage", (FAR, 160), (250, 330), {"image": "astronaut.png"}, shown=False),
+            "restore": Node(
+                "EditRestore", (410, 160), (270, 120), {},
+                {"edited": ("edited", "IMAGE"), "original": ("original", "IMAGE")},
+            ),
+            "preview": preview(("restore", "image"), (720, 160)),
+            "mask": mask(("restore", "changed"), (1030, 160)),
+        },
+        run=True,
+    ),
+    "EarlyFilterSampler": Scene(
+        HIDDEN | {"sampler": Node("EarlyFilterSampler", (120, 160), (400, 860), SETTINGS, SAMPLED)}, run=True
+    ),
+    "EarlyFilterSamplerAdvanced": Scene(
+        HIDDEN | {
+            "guider": Node(
+                "BasicGuider", (120, 160), (250, 60), {}, MODEL | {"conditioning": ("show", "In_context")}
+            ),
+            "kind": Node("KSamplerSelect", (120, 280), (250, 60)),
+            "sigmas": Node("BasicScheduler", (120, 400), (250, 110), {"steps": 8}, MODEL),
+            "sampler": Node(
+                "EarlyFilterSamplerAdvanced", (410, 160), (400, 820),
+                {name: value for name, value in SETTINGS.items() if name != "steps"},
+                START | JUDGED
+                | {"guider": ("guider", "GUIDER"), "sampler": ("kind", "SAMPLER"), "sigmas": ("sigmas", "SIGMAS")},
+            ),
+        },
+        run=True,
+    ),
+    "MoELoRALoader": Scene(
+        {
+            "unet": Node("UNETLoader", (120, 160), (290, 90)),
+            "lora": Node(
+                "MoELoRALoader", (450, 160), (320, 160), {"lora_name": "icedit_moe_lora.safetensors"}, MODEL
+            ),
+            "text": text(("lora", "report"), (810, 160), (400, 190)),
+        },
+        run=True,
+    ),
+    "EditJudgePixels": Scene(judge("EditJudgePixels", (250, 40))),
+    "EditJudgeVLM": Scene(
+        judge("EditJudgeVLM", (330, 100), {"clip": ("eyes", "CLIP")})
+        | {"eyes": Node("CLIPLoader", (120, 330), (330, 110), {"clip_name": "qwen3vl_4b.safetensors"})}
+    ),
+    "EditJudgeEndpoint": Scene(judge("EditJudgeEndpoint", (330, 210))),
+    "EditJudgeCLIP": Scene(judge("EditJudgeCLIP", (330, 140))),
+}  # fmt: skip
