@@ -56,7 +56,7 @@ BUILD = """scene => {
   canvas.links_render_mode = 2
   canvas.setDirty(true, true)
 }"""
-QUEUE = "async () => { await window.app.queuePrompt(0) }"
+QUEUE = "async () => await window.app.queuePrompt(0)"
 BOUNDS = """() => window.app.graph._nodes.map(node => Array.from(node.boundingRect ?? node.getBounding()))"""
 HISTORY = """async () => Object.values(await (await fetch('/history')).json()).map(prompt => prompt.status)"""
 
@@ -68,7 +68,8 @@ def picture(page: Any, scene: Scene) -> Image.Image:
     page.wait_for_timeout(500)
     if scene.run:
         before = len(page.evaluate(HISTORY))
-        page.evaluate(QUEUE)
+        if not page.evaluate(QUEUE):
+            raise RuntimeError("ComfyUI refused the scene; its log says why")
         while len(ended := page.evaluate(HISTORY)) == before:
             page.wait_for_timeout(200)
         if ended[-1]["status_str"] != "success":

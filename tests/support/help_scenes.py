@@ -37,7 +37,7 @@ JUDGED: dict[str, Source] = {"vae": ("vae", "VAE"), "instruction": ("words", "in
 SAMPLED = MODEL | CONDITIONS | START | JUDGED
 
 
-def diptych(place: tuple[int, int], shown: bool = True, width: int = 256) -> Node:
+def diptych(place: tuple[int, int], shown: bool = True, width: int = 512) -> Node:
     widgets = {"image": "astronaut.png", "panel_width": width}
     return Node("DiptychCreate", place, (300, 420), widgets, shown=shown)
 
@@ -77,10 +77,14 @@ ZERO = {
     "zero": Node("ConditioningZeroOut", (FAR, 700), (250, 30), {}, {"conditioning": ("words", "In_context")}, False)
 }
 HIDDEN = LOADERS | ZERO | {
-    "diptych": diptych((FARTHER, 100), shown=False),
+    "diptych": diptych((FARTHER, 100), shown=False, width=256),
     "words": words((FARTHER, 600), shown=False),
     "show": show((FARTHER, 900), shown=False),
 }  # fmt: skip
+
+
+# Samplers show their previews themselves, but run only for a node that puts something out.
+SINK = {"sink": Node("PreviewAny", (FAR, 1300), (200, 100), {}, {"source": ("sampler", "report")}, shown=False)}
 
 
 def judge(kind: str, size: tuple[int, int], inputs: dict[str, Source] | None = None) -> dict[str, Node]:
@@ -114,7 +118,7 @@ SCENES = {
     "CropRightHalf": Scene(
         {
             "decoded": Node("LoadImage", (120, 160), (330, 290), {"image": "decoded.png"}),
-            "diptych": diptych((FAR, 160), shown=False, width=512),
+            "diptych": diptych((FAR, 160), shown=False),
             "crop": Node(
                 "CropRightHalf", (490, 160), (270, 120), {"restore": "blend"},
                 {"image": ("decoded", "IMAGE"), "layout": ("diptych", "layout"),
@@ -139,7 +143,7 @@ SCENES = {
         run=True,
     ),
     "EarlyFilterSampler": Scene(
-        HIDDEN | {"sampler": Node("EarlyFilterSampler", (120, 160), (400, 860), SETTINGS, SAMPLED)}, run=True
+        HIDDEN | {"sampler": Node("EarlyFilterSampler", (120, 160), (400, 860), SETTINGS, SAMPLED)} | SINK, run=True
     ),
     "EarlyFilterSamplerAdvanced": Scene(
         HIDDEN | {
@@ -154,7 +158,7 @@ SCENES = {
                 START | JUDGED
                 | {"guider": ("guider", "GUIDER"), "sampler": ("kind", "SAMPLER"), "sigmas": ("sigmas", "SIGMAS")},
             ),
-        },
+        } | SINK,
         run=True,
     ),
     "MoELoRALoader": Scene(
