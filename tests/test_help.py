@@ -8,7 +8,7 @@ locales/{ko,zh}/nodeDefs.json. English names and tooltips are the schema's. A pa
     A first sentence that says what it does.
     ![what the picture shows](images/X.webp)
     ## Inputs                           (headings per language: HEADINGS in support/help_pages.py)
-    | Input | Range or type | Default | What it is, when to change it |
+    | Input | What it is, when to change it | Range or type | Default |
     ## Outputs
     | Output | What it is |
     ## ... further sections, as you like
@@ -80,7 +80,7 @@ def test_the_tables_name_every_input_and_output_with_range_and_default(node, loc
     assert all(len(row) == 4 and all(row) for row in rows)
     assert [
         [name, written if range_ is not None else None, default_]
-        for (name, written, default_, _), (_, range_, _) in zip(rows, expected, strict=True)
+        for (name, _, written, default_), (_, range_, _) in zip(rows, expected, strict=True)
     ] == expected
     outputs = [output_name(port) for port in schema.outputs]
     shown = outputs if locale == "en" else [words["outputs"][str(i)]["name"] for i in range(len(outputs))]

@@ -7,7 +7,10 @@ from support.help_pages import HEADINGS, LOCALES, Page, page_path, schemas
 pytestmark = pytest.mark.server
 
 NODE = "DiptychCreate"
+INPUTS = [port.id for port in schemas()[NODE].inputs]
 SPEAK = "async locale => { await window.app.extensionManager.setting.set('Comfy.Locale', locale) }"
+TITLE = (400, 186)
+"""A point of the node's title where ADD puts it."""
 ADD = """kind => {
   window.app.graph.clear()
   const node = window.LiteGraph.createNode(kind)
@@ -15,7 +18,6 @@ ADD = """kind => {
   window.app.graph.add(node)
   window.app.canvas.ds.scale = 1
   window.app.canvas.ds.offset = [0, 0]
-  window.app.canvas.selectItems([node])
   return {
     title: node.title,
     inputs: Object.fromEntries(node.inputs.map(slot => [slot.name, slot.label ?? slot.localized_name])),
@@ -62,11 +64,12 @@ def test_a_node_and_its_help_speak_the_language_of_the_page(page, locale):
     node = page.evaluate(ADD, NODE)
     assert node["title"] == written.title
     rows = {row[0].split("`")[1]: row[0].split("`")[0].strip() for row in written.rows(inputs)}
-    assert list(rows) == [port.id for port in schemas()[NODE].inputs]
+    assert list(rows) == INPUTS
     assert {name: node["inputs"][name] for name in rows} == {name: shown or name for name, shown in rows.items()}
     assert node["outputs"] == [row[0].split("`")[0].strip() or row[0].strip("`") for row in written.rows(outputs)]
 
-    page.get_by_test_id("info-button").click()
+    page.mouse.click(*TITLE)
+    page.get_by_test_id("info-button").click(timeout=15000)
     page.locator(".node-help-content h1", has_text=written.title).wait_for(timeout=15000)
     assert page.locator(".node-help-content h2").all_inner_texts() == [
         heading.replace("`", "") for heading in written.sections
