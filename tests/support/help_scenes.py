@@ -29,7 +29,7 @@ class Scene:
 
 FAR, FARTHER = 2200, 2600
 """Outside the window."""
-SETTINGS = {"seed": 7, "steps": 8, "candidates": 4, "probe_steps": 2}
+SETTINGS = {"seed": 7, "control_after_generate": "fixed", "steps": 8, "candidates": 4, "probe_steps": 2}
 MODEL: dict[str, Source] = {"model": ("unet", "MODEL")}
 START: dict[str, Source] = {"latent_image": ("show", "latent")}
 CONDITIONS: dict[str, Source] = {"positive": ("show", "In_context"), "negative": ("show", "negative")}
