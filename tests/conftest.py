@@ -75,3 +75,15 @@ def server(host_environment, tiny_models):
 
     with running_server(host_environment, tiny_models) as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def comfy(server):
+    """The server's page in a browser, with a picture among its inputs; skipped where no browser is installed."""
+    import shutil
+
+    from support.page import comfy_page
+
+    shutil.copy(PACK / "headless" / "astronaut.jpg", server.folder / "input" / "example.png")
+    with comfy_page(server.url) as page:
+        yield page

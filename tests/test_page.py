@@ -1,87 +1,49 @@
-"""The real ComfyUI page in a real browser. Needs Chromium; skipped where none is installed."""
+"""The workflow files in the real ComfyUI page in a real browser. Needs Chromium; skipped where none is installed."""
 
 import json
-import shutil
 
 import pytest
+from support.page import overlaps
 from support.workflows import PAGE_WORKFLOWS, WORKFLOWS
 
 pytestmark = pytest.mark.server
 
-BROWSER = next(
-    (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None
-)
-FLAGS = [
-    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync",
-]  # fmt: skip
-DROP = """text => {
-  const data = new DataTransfer()
-  data.items.add(new File([text], 'workflow.json', { type: 'application/json' }))
-  const canvas = document.querySelector('#graph-canvas')
-  const place = { dataTransfer: data, bubbles: true, cancelable: true, clientX: 600, clientY: 500 }
-  for (const name of ['dragenter', 'dragover', 'drop']) canvas.dispatchEvent(new DragEvent(name, place))
-}"""
-NODES = """() => window.app.graph._nodes.map(node => ({
-  type: node.type,
-  known: node.constructor.nodeData !== undefined || node.isVirtualNode === true || node.isSubgraphNode?.() === true,
-  bounds: Array.from(node.boundingRect ?? node.getBounding()),
-  widgets: Object.fromEntries((node.widgets ?? []).map(widget => [widget.name, widget.value])),
-}))"""
+NOTES = """() => [...document.querySelectorAll('.comfy-markdown-content, .comfy-markdown .tiptap')]
+  .filter(note => note.clientHeight)
+  .map(note => [note.innerText.slice(0, 30), note.scrollHeight, note.clientHeight])"""
+THUMBNAILS = """() => [...document.querySelectorAll('[data-testid^="template-workflow-"] img')]
+  .map(image => image.naturalWidth)"""
 
 
-@pytest.fixture(scope="module")
-def page(server):
-    if BROWSER is None:
-        pytest.skip("no Chromium is installed")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=BROWSER, args=FLAGS)
-        page = browser.new_page(viewport={"width": 1900, "height": 1000})
-        page.goto(server.url)
-        page.wait_for_function("() => window.app?.graph", timeout=60000)
-        page.wait_for_timeout(3000)
-        page.keyboard.press("Escape")
-        yield page
-        browser.close()
+def saved_nodes(content):
+    inner = [node for sub in content.get("definitions", {}).get("subgraphs", []) for node in sub["nodes"]]
+    return [*content["nodes"], *inner]
 
 
-def drop(page, content: dict) -> list[dict]:
-    """Drop a workflow file onto the canvas; the nodes that are there then."""
-    page.evaluate("() => window.app.graph.clear()")
-    page.evaluate(DROP, json.dumps(content))
-    page.wait_for_function(
-        "count => window.app.graph._nodes.length === count", arg=len(content["nodes"]), timeout=20000
-    )
-    page.wait_for_timeout(500)
-    page.keyboard.press("Escape")
-    return page.evaluate(NODES)
-
-
-def overlap(a, b) -> bool:
-    return a[0] < b[0] + b[2] and b[0] < a[0] + a[2] and a[1] < b[1] + b[3] and b[1] < a[1] + a[3]
-
-
+@pytest.mark.parametrize("nodes_2", [False, True], ids=["classic", "nodes 2.0"])
 @pytest.mark.parametrize("path", PAGE_WORKFLOWS, ids=lambda path: path.name)
-def test_a_workflow_opens_whole(page, path):
+def test_a_workflow_opens_whole(comfy, path, nodes_2):
+    comfy.use_nodes_2(nodes_2)
     content = json.loads(path.read_text(encoding="utf-8"))
-    nodes = drop(page, content)
+    nodes = comfy.drop(content)
     assert [node["type"] for node in nodes if not node["known"]] == []
-    for first in range(len(nodes)):
-        for second in range(first):
-            assert not overlap(nodes[first]["bounds"], nodes[second]["bounds"]), (nodes[first], nodes[second])
+    opened = sorted((node["type"], json.dumps(node["saved"])) for node in nodes)
+    assert opened == sorted((node["type"], json.dumps(node["widgets_values"])) for node in saved_nodes(content))
+    assert overlaps(nodes) == []
+    notes = comfy.evaluate(NOTES)
+    assert len(notes) == sum(node["type"] == "MarkdownNote" for node in content["nodes"])
+    assert [note for note in notes if note[1] > note[2]] == [], "a note is longer than its box"
 
 
 @pytest.mark.parametrize(
     "path", [path for path in PAGE_WORKFLOWS if (WORKFLOWS / "api" / path.name).exists()], ids=lambda path: path.name
 )
-def test_the_page_queues_what_its_api_twin_says(page, path):
+def test_the_page_queues_what_its_api_twin_says(comfy, path):
     content = json.loads(path.read_text(encoding="utf-8"))
     if content.get("definitions", {}).get("subgraphs"):
         pytest.skip("a subgraph's nodes get other ids when queued")
-    drop(page, content)
-    queued = page.evaluate("async () => (await window.app.graphToPrompt()).output")
+    comfy.drop(content)
+    queued = comfy.prompt()
     twin = json.loads((WORKFLOWS / "api" / path.name).read_text(encoding="utf-8"))
     shared = set(queued) & set(twin)
     assert {queued[key]["class_type"] for key in set(queued) - shared} <= {"ImageCompare", "PreviewImage", "PreviewAny"}
@@ -91,7 +53,7 @@ def test_the_page_queues_what_its_api_twin_says(page, path):
         assert queued[key]["inputs"] == twin[key]["inputs"], f"node {key} ({twin[key]['class_type']})"
 
 
-def test_a_workflow_of_the_earlier_official_pack_opens_with_our_defaults(page):
+def test_a_workflow_of_the_earlier_official_pack_opens_with_our_defaults(comfy):
     node = {
         "id": 2, "type": "DiptychCreate", "pos": [100, 100], "size": [315, 314], "flags": {}, "order": 0, "mode": 0,
         "inputs": [], "outputs": [], "properties": {}, "widgets_values": ["32.png", "image"],
@@ -100,7 +62,27 @@ def test_a_workflow_of_the_earlier_official_pack_opens_with_our_defaults(page):
         "last_node_id": 2, "last_link_id": 0, "nodes": [node], "links": [], "groups": [], "config": {}, "extra": {},
         "version": 0.4,
     }  # fmt: skip
-    (opened,) = drop(page, graph)
+    (opened,) = comfy.drop(graph)
     assert opened["widgets"]["image"] == "32.png"
     assert opened["widgets"]["panel_width"] == 512
     assert opened["widgets"]["right_panel"] == "copy"
+
+
+def test_the_template_browser_shows_and_opens_our_workflows(comfy):
+    page = comfy.page
+    comfy.evaluate("() => window.app.extensionManager.command.execute('Comfy.BrowseTemplates')")
+    page.locator("[role='button']", has_text="comfyui-icedit").click()
+    cards = page.locator("[data-testid^='template-workflow-']")
+    page.wait_for_function(
+        "count => document.querySelectorAll('[data-testid^=\"template-workflow-\"]').length === count",
+        arg=len(PAGE_WORKFLOWS),
+    )
+    names = {card.get_attribute("data-testid") for card in cards.all()}
+    assert names == {f"template-workflow-{path.stem}" for path in PAGE_WORKFLOWS}
+    page.wait_for_timeout(1000)
+    assert comfy.evaluate(THUMBNAILS) == [512] * len(PAGE_WORKFLOWS), "a thumbnail beside the workflow is missing"
+    page.get_by_test_id("template-workflow-icedit").click()
+    page.wait_for_selector("[data-testid^='template-workflow-']", state="detached")
+    page.wait_for_timeout(1000)
+    content = json.loads((WORKFLOWS / "icedit.json").read_text(encoding="utf-8"))
+    assert sorted(node["type"] for node in comfy.nodes()) == sorted(node["type"] for node in content["nodes"])
