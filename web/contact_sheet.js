@@ -39,7 +39,7 @@ function onCanvas(event) {
 
 function onPage(event) {
   const element = event.target.closest?.('[data-node-id]')
-  const image = !event.target.closest?.('button') && element?.querySelector('.image-preview img[data-testid="main-image"]')
+  const image = !event.target.closest?.('button') && element?.querySelector('.image-preview img')
   if (!image) return null
   const node = app.canvas.graph.getNodeById(element.dataset.nodeId)
   const at = within(image.getBoundingClientRect(), image, [event.clientX, event.clientY], Infinity)

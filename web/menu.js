@@ -1,8 +1,6 @@
 // What our buttons share: a menu under the pointer, widgets by name, and a step that Undo knows.
 import { app } from '../../scripts/app.js'
 
-const ENTITIES = { '&': '&amp;', '<': '&lt;', '>': '&gt;', '"': '&quot;' }
-
 /** A button below the node's other widgets; saved neither in workflows, whose widgets have positions, nor in prompts. */
 export function addButton(node, name, onClick) {
   // Nodes 2.0 calls without an event.
@@ -13,8 +11,9 @@ export function addButton(node, name, onClick) {
 
 /** Show items ({ text, run }; one without `run` is greyed out) where the event happened. */
 export function showMenu(event, title, items) {
-  const entries = items.map(({ text, run }) => ({ content: escaped(text), callback: run, disabled: !run }))
-  new LiteGraph.ContextMenu(entries, { event, title: escaped(title), className: 'dark' })
+  // A `title` is shown as text; `content` would be taken for HTML, and a workflow file may hold any.
+  const entries = items.map(({ text, run }) => ({ title: text, callback: run, disabled: !run }))
+  new LiteGraph.ContextMenu(entries, { event, title, className: 'dark' })
 }
 
 export function widgetOf(node, name) {
@@ -42,9 +41,4 @@ export function setWidgets(node, values, also = () => {}) {
 
 export function tell(severity, summary, detail) {
   app.extensionManager.toast.add({ severity, summary, detail, life: 6000 })
-}
-
-// The menu sets its entries as HTML, and a workflow file may hold any text.
-function escaped(text) {
-  return String(text).replace(/[&<>"]/g, (sign) => ENTITIES[sign])
 }

@@ -1,6 +1,6 @@
 """Takes the README's pictures of the page, with the tiny models' results in them.
 
-From the folder `tests`, with the environment's Python and ICEDIT_HOST as for the tests: `python -m support.screenshots`.
+Run `python -m support.screenshots` in the folder `tests`, with the environment's Python and ICEDIT_HOST as for tests.
 """
 
 import io
