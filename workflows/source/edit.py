@@ -4,13 +4,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from .graph import Graph, Node, NodeInfo, Output
+from .graph import Graph, Node, NodeInfo, Output, Port
 from .models import CLIP_L, FLUX_FILL, MOE_LORA, NORMAL_LORA, T5, VAE
 
 EXAMPLE_PICTURE = "example.png"
 INSTRUCTION = "make her hair dark green"
 STEPS = 28
 SEED = 42
+TITLES = ("1. Models", "2. Your picture and your words", "3. Edit", "4. Result")
 
 MODELS_NOTE = """## Models
 
@@ -59,7 +60,7 @@ def icedit(info: NodeInfo) -> Graph:
         values={"model": model["MODEL"], "lora_name": NORMAL_LORA["name"], "strength_model": 1.0},
         models=[NORMAL_LORA],
     )
-    _edit(graph, lora["MODEL"], _ksampler)
+    _edit(graph, lora["MODEL"], ksampler)
     _notes(graph, NORMAL_LORA)
     return graph
 
@@ -67,7 +68,7 @@ def icedit(info: NodeInfo) -> Graph:
 def icedit_moe(info: NodeInfo) -> Graph:
     """FLUX.1-Fill with ICEdit's mixture of LoRA experts."""
     graph = Graph("icedit_moe", info)
-    _edit(graph, _moe_lora(graph), _ksampler)
+    _edit(graph, moe_lora(graph), ksampler)
     _notes(graph, MOE_LORA)
     return graph
 
@@ -75,7 +76,7 @@ def icedit_moe(info: NodeInfo) -> Graph:
 def icedit_early_filter(info: NodeInfo) -> Graph:
     """The mixture of LoRA experts, sampled with the early filter."""
     graph = Graph("icedit_early_filter", info)
-    _edit(graph, _moe_lora(graph), _early_filter)
+    _edit(graph, moe_lora(graph), _early_filter)
     _notes(graph, MOE_LORA)
     graph.note((-480, 820), (440, 300), "Early filter", FILTER_NOTE)
     return graph
@@ -91,7 +92,7 @@ def _flux_fill(graph: Graph) -> Node:
     )
 
 
-def _moe_lora(graph: Graph) -> Output:
+def moe_lora(graph: Graph) -> Output:
     model = _flux_fill(graph)
     lora = graph.add(
         "MoELoRALoader",
@@ -109,20 +110,39 @@ def _moe_lora(graph: Graph) -> Output:
     return lora["model"]
 
 
+Link = Output | Port
+
+
+@dataclass(frozen=True)
+class Models:
+    """What an edit runs on."""
+
+    model: Link
+    clip: Link
+    vae: Link
+
+
 @dataclass(frozen=True)
 class Prepared:
     """What a sampler needs."""
 
-    model: Output
+    model: Link
     positive: Output
     negative: Output
     latent: Output
-    vae: Output
+    vae: Link
     instruction: Output
 
 
 def _edit(graph: Graph, model: Output, add_sampler: Callable[[Graph, Prepared], Output]) -> None:
     """Everything from the text encoders to the saved picture."""
+    models = loaded(graph, model)
+    picture, latent = edit(graph, models, {"image": EXAMPLE_PICTURE}, INSTRUCTION, add_sampler)
+    result(graph, models, picture, latent)
+
+
+def loaded(graph: Graph, model: Output) -> Models:
+    """The model with loaders of the text encoders and the VAE."""
     clip = graph.add(
         "DualCLIPLoader",
         (20, 420),
@@ -131,17 +151,28 @@ def _edit(graph: Graph, model: Output, add_sampler: Callable[[Graph, Prepared], 
         models=[CLIP_L, T5],
     )
     vae = graph.add("VAELoader", (20, 620), (330, 60), values={"vae_name": VAE["name"]}, models=[VAE])
-    picture = graph.add(
+    return Models(model, clip["CLIP"], vae["VAE"])
+
+
+def edit(
+    graph: Graph,
+    models: Models,
+    picture: dict[str, Any],
+    instruction: str | Port,
+    add_sampler: Callable[[Graph, Prepared], Output],
+) -> tuple[Node, Output]:
+    """From the picture to the edited latent; `picture` are Create Diptych's values, which is returned too."""
+    diptych = graph.add(
         "DiptychCreate",
         (420, 60),
         (340, 440),
-        values={"image": EXAMPLE_PICTURE, "panel_width": 512, "right_panel": "copy"},
+        values={"panel_width": 512, "right_panel": "copy", **picture},
     )
     text = graph.add(
         "InContextEditInstruction",
         (420, 560),
         (340, 240),
-        values={"editText": INSTRUCTION, "clip": clip["CLIP"], "guidance": 50.0, "template": "ICEdit"},
+        values={"editText": instruction, "clip": models.clip, "guidance": 50.0, "template": "ICEdit"},
     )
     negative = graph.add("ConditioningZeroOut", (830, 60), (280, 40), values={"conditioning": text["In_context"]})
     conditioning = graph.add(
@@ -151,20 +182,21 @@ def _edit(graph: Graph, model: Output, add_sampler: Callable[[Graph, Prepared], 
         values={
             "In_context": text["In_context"],
             "negative": negative["CONDITIONING"],
-            "vae": vae["VAE"],
-            "diptych": picture["diptych"],
-            "maskDiptych": picture["maskDiptych"],
+            "vae": models.vae,
+            "diptych": diptych["diptych"],
+            "maskDiptych": diptych["maskDiptych"],
+            "layout": diptych["layout"],
         },
     )
     prepared = Prepared(
-        model=model,
+        model=models.model,
         positive=conditioning["In_context"],
         negative=conditioning["negative"],
         latent=conditioning["latent"],
-        vae=vae["VAE"],
+        vae=models.vae,
         instruction=text["instruction"],
     )
-    _result(graph, picture, vae, add_sampler(graph, prepared))
+    return diptych, add_sampler(graph, prepared)
 
 
 def _sampling(prepared: Prepared) -> dict[str, Any]:
@@ -182,8 +214,10 @@ def _sampling(prepared: Prepared) -> dict[str, Any]:
     }
 
 
-def _ksampler(graph: Graph, prepared: Prepared) -> Output:
-    return graph.add("KSampler", (830, 390), (280, 480), values=_sampling(prepared))["LATENT"]
+def ksampler(graph: Graph, prepared: Prepared, seed: int | Port = SEED, seed_control: str = "randomize") -> Output:
+    """The host's sampler; the edited latent."""
+    values = {**_sampling(prepared), "seed": seed}
+    return graph.add("KSampler", (830, 390), (280, 480), values=values, seed_control=seed_control)["LATENT"]
 
 
 def _early_filter(graph: Graph, prepared: Prepared) -> Output:
@@ -203,9 +237,10 @@ def _early_filter(graph: Graph, prepared: Prepared) -> Output:
     return sampler["latent"]
 
 
-def _result(graph: Graph, picture: Node, vae: Node, latent: Output) -> None:
-    decoded = graph.add("VAEDecode", (1180, 60), (240, 50), values={"samples": latent, "vae": vae["VAE"]})
-    edited = graph.add(
+def restored(graph: Graph, models: Models, picture: Node, latent: Output, restore: str | Port = "blend") -> Node:
+    """The latent decoded, its right panel put back onto the picture."""
+    decoded = graph.add("VAEDecode", (1180, 60), (240, 50), values={"samples": latent, "vae": models.vae})
+    return graph.add(
         "CropRightHalf",
         (1180, 180),
         (240, 110),
@@ -213,30 +248,36 @@ def _result(graph: Graph, picture: Node, vae: Node, latent: Output) -> None:
             "image": decoded["IMAGE"],
             "layout": picture["layout"],
             "original": picture["original_image"],
-            "restore": "blend",
+            "restore": restore,
         },
     )
-    graph.add(
-        "SaveImage",
-        (1180, 390),
-        (400, 480),
-        values={"images": edited["image"], "filename_prefix": "icedit"},
-    )
+
+
+def result(graph: Graph, models: Models, picture: Node, latent: Output) -> None:
+    """The edited picture, saved and compared."""
+    edited = restored(graph, models, picture, latent)
+    saved(graph, picture["original_image"], edited["image"], (1180, 390))
+
+
+def saved(graph: Graph, original: Output, edited: Output, corner: tuple[int, int]) -> None:
+    """A picture saved and compared with the one it was made from; programs get both in one file."""
+    left, top = corner
+    graph.add("SaveImage", corner, (400, 480), values={"images": edited, "filename_prefix": "icedit"})
     graph.add(
         "ImageCompare",
-        (1640, 60),
+        (left + 460, 60),
         (520, 560),
-        values={"image_a": picture["original_image"], "image_b": edited["image"]},
+        values={"image_a": original, "image_b": edited},
         title="Before / after (slider: needs Nodes 2.0)",
         in_api=False,
     )
     both = graph.add(
         "ImageStitch",
-        (1180, 900),
+        (left, top + 510),
         (240, 150),
         values={
-            "image1": picture["original_image"],
-            "image2": edited["image"],
+            "image1": original,
+            "image2": edited,
             "direction": "right",
             "match_image_size": True,
             "spacing_width": 8,
@@ -246,7 +287,7 @@ def _result(graph: Graph, picture: Node, vae: Node, latent: Output) -> None:
     )
     graph.add(
         "SaveImage",
-        (1450, 900),
+        (left + 270, top + 510),
         (300, 300),
         values={"images": both["IMAGE"], "filename_prefix": "icedit_before_after"},
         in_page=False,
@@ -260,14 +301,25 @@ def _height(graph: Graph, left: int) -> int:
 
 
 def _notes(graph: Graph, lora: dict[str, str]) -> None:
-    graph.group("1. Models", (0, 0, 370, 720))
-    graph.group("2. Your picture and your words", (400, 0, 380, 830))
-    graph.group("3. Edit", (810, 0, 320, _height(graph, 830)))
-    graph.group("4. Result", (1160, 0, 1020, _height(graph, 1180)))
+    frames(graph)
     graph.note((-480, 60), (440, 260), "How to use", USE_NOTE)
+    models_note(graph, (-480, 370), lora)
+
+
+def frames(graph: Graph, titles: tuple[str, str, str, str] = TITLES) -> None:
+    """What a workflow with one edit on the canvas is divided into."""
+    models, words, sampling, pictures = titles
+    graph.group(models, (0, 0, 370, 720))
+    graph.group(words, (400, 0, 380, 830))
+    graph.group(sampling, (810, 0, 320, _height(graph, 830)))
+    graph.group(pictures, (1160, 0, 1020, _height(graph, 1180)))
+
+
+def models_note(graph: Graph, position: tuple[int, int], lora: dict[str, str]) -> None:
+    """Which files are needed, and from where."""
     table = {
         key: value
         for name, model in {"fill": FLUX_FILL, "clip": CLIP_L, "t5": T5, "vae": VAE, "lora": lora}.items()
         for key, value in ((name, model["name"]), (f"{name}_url", model["url"]))
     }
-    graph.note((-480, 370), (440, 400), "Models", MODELS_NOTE.format(**table))
+    graph.note(position, (440, 400), "Models", MODELS_NOTE.format(**table))
