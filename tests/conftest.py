@@ -77,7 +77,8 @@ def server(host_environment, tiny_models):
         yield running
 
 
-@pytest.fixture(scope="session")
+# Not for the session: as long as playwright runs, no other test can start an event loop.
+@pytest.fixture(scope="module")
 def comfy(server):
     """The server's page in a browser, with a picture among its inputs; skipped where no browser is installed."""
     import shutil

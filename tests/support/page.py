@@ -117,6 +117,11 @@ class ComfyPage:
         self.page.wait_for_selector(".litecontextmenu")
         return self.page.locator(".litecontextmenu .litemenu-entry").all_inner_texts()
 
+    def close_menu(self) -> None:
+        """Press beside the open menu."""
+        self.page.mouse.click(1000, 990)
+        self.page.wait_for_selector(".litecontextmenu", state="detached")
+
     def choose(self, entry: str) -> None:
         """Choose an entry of the open menu."""
         self.page.locator(".litecontextmenu .litemenu-entry", has_text=entry).first.click()

@@ -62,7 +62,7 @@ def take(comfy: ComfyPage) -> None:
     comfy.page.wait_for_timeout(1000)
     comfy.press(FILTER, "Pin a candidate's seed")
     picture(comfy, "page_pin_candidate", FILTER, look=False)
-    comfy.page.mouse.click(1500, 900)
+    comfy.close_menu()
     comfy.evaluate("() => window.app.extensionManager.command.execute('Comfy.BrowseTemplates')")
     comfy.page.locator("[role='button']", has_text="comfyui-icedit").click()
     comfy.page.wait_for_timeout(2000)

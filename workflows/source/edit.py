@@ -11,6 +11,8 @@ EXAMPLE_PICTURE = "example.png"
 INSTRUCTION = "make her hair dark green"
 STEPS = 28
 SEED = 42
+TITLE = 40
+"""Room for a frame's title."""
 TITLES = ("1. Models", "2. Your picture and your words", "3. Edit", "4. Result")
 
 MODELS_NOTE = """## Models
@@ -33,6 +35,9 @@ FILTER_NOTE = """## The early filter
 Six seeds are tried for four steps, a judge looks at the previews, the best two go on, the best one is finished: about
 52 steps in place of 6 x 28. The contact sheet on the sampler shows every candidate.
 
+**You like another one better?** Click it on the contact sheet, or use **Pin a candidate's seed** above it: from then on
+that seed alone is run, to its end. Unpin it in the same place.
+
 Without a judge connected only broken edits are sorted out. To judge by meaning, add **Edit Judge: Vision-Language
 Model** with a Qwen3-VL text encoder, or **Edit Judge: Server** for Ollama, llama.cpp or LM Studio, and
 connect it to `judge`."""
@@ -41,7 +46,9 @@ USE_NOTE = """## How to use
 
 1. Choose your picture in **Create Diptych**.
 2. Write **one plain command** in **Edit Instruction**. The sentence that ICEdit was trained with is added for you.
-3. Run. The result is saved; drag the slider to compare.
+3. Run. The result is saved. Drag the slider to compare: it needs *Nodes 2.0*, a switch in ComfyUI's own menu.
+
+**Examples** in Edit Instruction has one command of each kind to start from.
 
 **Crop Right Half** puts only what changed onto your picture at its own size. Set `restore` to `panel` to see what the
 model made.
@@ -78,7 +85,7 @@ def icedit_early_filter(info: NodeInfo) -> Graph:
     graph = Graph("icedit_early_filter", info)
     _edit(graph, moe_lora(graph), _early_filter)
     _notes(graph, MOE_LORA)
-    graph.note((-480, 820), (440, 300), "Early filter", FILTER_NOTE)
+    graph.note((-480, 910), (440, 320), "Early filter", FILTER_NOTE)
     return graph
 
 
@@ -86,7 +93,7 @@ def _flux_fill(graph: Graph) -> Node:
     return graph.add(
         "UNETLoader",
         (20, 60),
-        (330, 90),
+        (330, 100),
         values={"unet_name": FLUX_FILL["name"], "weight_dtype": "default"},
         models=[FLUX_FILL],
     )
@@ -96,8 +103,8 @@ def moe_lora(graph: Graph) -> Output:
     model = _flux_fill(graph)
     lora = graph.add(
         "MoELoRALoader",
-        (20, 200),
-        (330, 150),
+        (20, 220),
+        (330, 190),
         values={
             "model": model["MODEL"],
             "lora_name": MOE_LORA["name"],
@@ -145,12 +152,12 @@ def loaded(graph: Graph, model: Output) -> Models:
     """The model with loaders of the text encoders and the VAE."""
     clip = graph.add(
         "DualCLIPLoader",
-        (20, 420),
-        (330, 130),
+        (20, 470),
+        (330, 150),
         values={"clip_name1": CLIP_L["name"], "clip_name2": T5["name"], "type": "flux", "device": "default"},
         models=[CLIP_L, T5],
     )
-    vae = graph.add("VAELoader", (20, 620), (330, 60), values={"vae_name": VAE["name"]}, models=[VAE])
+    vae = graph.add("VAELoader", (20, 680), (330, 70), values={"vae_name": VAE["name"]}, models=[VAE])
     return Models(model, clip["CLIP"], vae["VAE"])
 
 
@@ -165,20 +172,20 @@ def edit(
     diptych = graph.add(
         "DiptychCreate",
         (420, 60),
-        (340, 440),
+        (340, 500),
         values={"panel_width": 512, "right_panel": "copy", **picture},
     )
     text = graph.add(
         "InContextEditInstruction",
-        (420, 560),
-        (340, 240),
+        (420, 620),
+        (340, 260),
         values={"editText": instruction, "clip": models.clip, "guidance": 50.0, "template": "ICEdit"},
     )
-    negative = graph.add("ConditioningZeroOut", (830, 60), (280, 40), values={"conditioning": text["In_context"]})
+    negative = graph.add("ConditioningZeroOut", (830, 60), (400, 40), values={"conditioning": text["In_context"]})
     conditioning = graph.add(
         "ICEFConditioning",
         (830, 170),
-        (280, 140),
+        (400, 160),
         values={
             "In_context": text["In_context"],
             "negative": negative["CONDITIONING"],
@@ -217,7 +224,7 @@ def _sampling(prepared: Prepared) -> dict[str, Any]:
 def ksampler(graph: Graph, prepared: Prepared, seed: int | Port = SEED, seed_control: str = "randomize") -> Output:
     """The host's sampler; the edited latent."""
     values = {**_sampling(prepared), "seed": seed}
-    return graph.add("KSampler", (830, 390), (280, 480), values=values, seed_control=seed_control)["LATENT"]
+    return graph.add("KSampler", (830, 390), (400, 490), values=values, seed_control=seed_control)["LATENT"]
 
 
 def _early_filter(graph: Graph, prepared: Prepared) -> Output:
@@ -232,18 +239,18 @@ def _early_filter(graph: Graph, prepared: Prepared) -> Output:
         "panel": "right half",
         "stop_early": False,
     }
-    sampler = graph.add("EarlyFilterSampler", (830, 390), (280, 900), values=values)
-    graph.add("PreviewAny", (1180, 940), (400, 340), values={"source": sampler["report"]}, title="Report", in_api=False)
+    sampler = graph.add("EarlyFilterSampler", (830, 390), (400, 1000), values=values)
+    graph.add("PreviewAny", (1300, 990), (400, 400), values={"source": sampler["report"]}, title="Report", in_api=False)
     return sampler["latent"]
 
 
 def restored(graph: Graph, models: Models, picture: Node, latent: Output, restore: str | Port = "blend") -> Node:
     """The latent decoded, its right panel put back onto the picture."""
-    decoded = graph.add("VAEDecode", (1180, 60), (240, 50), values={"samples": latent, "vae": models.vae})
+    decoded = graph.add("VAEDecode", (1300, 60), (400, 60), values={"samples": latent, "vae": models.vae})
     return graph.add(
         "CropRightHalf",
-        (1180, 180),
-        (240, 110),
+        (1300, 190),
+        (400, 190),
         values={
             "image": decoded["IMAGE"],
             "layout": picture["layout"],
@@ -256,17 +263,17 @@ def restored(graph: Graph, models: Models, picture: Node, latent: Output, restor
 def result(graph: Graph, models: Models, picture: Node, latent: Output) -> None:
     """The edited picture, saved and compared."""
     edited = restored(graph, models, picture, latent)
-    saved(graph, picture["original_image"], edited["image"], (1180, 390))
+    saved(graph, picture["original_image"], edited["image"], (1300, 440))
 
 
 def saved(graph: Graph, original: Output, edited: Output, corner: tuple[int, int]) -> None:
     """A picture saved and compared with the one it was made from; programs get both in one file."""
     left, top = corner
-    graph.add("SaveImage", corner, (400, 480), values={"images": edited, "filename_prefix": "icedit"})
+    graph.add("SaveImage", corner, (400, 490), values={"images": edited, "filename_prefix": "icedit"})
     graph.add(
         "ImageCompare",
-        (left + 460, 60),
-        (520, 560),
+        (left + 440, 60),
+        (560, 640),
         values={"image_a": original, "image_b": edited},
         title="Before / after (slider: needs Nodes 2.0)",
         in_api=False,
@@ -294,25 +301,26 @@ def saved(graph: Graph, original: Output, edited: Output, corner: tuple[int, int
     )
 
 
-def _height(graph: Graph, left: int) -> int:
-    """What a frame needs to hold the column of nodes at `left`."""
-    column = [node for node in graph.nodes if node.position[0] == left and node.in_page]
-    return max(node.position[1] + node.size[1] for node in column) + 20
+def _frame(graph: Graph, title: str, width: int, left: int) -> None:
+    """A frame around the column of nodes at `left`, its title clear of the badges that float above nodes."""
+    column = [node for node in graph.nodes if node.position[0] == left and node.position[1] >= 0 and node.in_page]
+    foot = max(node.position[1] + node.size[1] for node in column) + 20
+    graph.group(title, (left - 20, -TITLE, width, foot + TITLE))
 
 
 def _notes(graph: Graph, lora: dict[str, str]) -> None:
     frames(graph)
-    graph.note((-480, 60), (440, 260), "How to use", USE_NOTE)
-    models_note(graph, (-480, 370), lora)
+    graph.note((-480, 60), (440, 330), "How to use", USE_NOTE)
+    models_note(graph, (-480, 440), lora)
 
 
 def frames(graph: Graph, titles: tuple[str, str, str, str] = TITLES) -> None:
     """What a workflow with one edit on the canvas is divided into."""
     models, words, sampling, pictures = titles
-    graph.group(models, (0, 0, 370, 720))
-    graph.group(words, (400, 0, 380, 830))
-    graph.group(sampling, (810, 0, 320, _height(graph, 830)))
-    graph.group(pictures, (1160, 0, 1020, _height(graph, 1180)))
+    _frame(graph, models, 370, 20)
+    _frame(graph, words, 380, 420)
+    _frame(graph, sampling, 440, 830)
+    _frame(graph, pictures, 1040, 1300)
 
 
 def models_note(graph: Graph, position: tuple[int, int], lora: dict[str, str]) -> None:
@@ -322,4 +330,4 @@ def models_note(graph: Graph, position: tuple[int, int], lora: dict[str, str]) -
         for name, model in {"fill": FLUX_FILL, "clip": CLIP_L, "t5": T5, "vae": VAE, "lora": lora}.items()
         for key, value in ((name, model["name"]), (f"{name}_url", model["url"]))
     }
-    graph.note(position, (440, 400), "Models", MODELS_NOTE.format(**table))
+    graph.note(position, (440, 420), "Models", MODELS_NOTE.format(**table))

@@ -25,19 +25,19 @@ def icedit_mixed_sizes(info: NodeInfo) -> Graph:
     graph = Graph("icedit_mixed_sizes", info)
     models = loaded(graph, moe_lora(graph))
     loaders = [
-        graph.add("LoadImage", (20 + 380 * number, -460), (330, 380), values={"image": EXAMPLE_PICTURE})
+        graph.add("LoadImage", (20 + 380 * number, -480), (330, 380), values={"image": EXAMPLE_PICTURE})
         for number in range(PICTURES)
     ]
     pictures = graph.add(
         "CreateList",
-        (20 + 380 * PICTURES, -460),
+        (20 + 380 * PICTURES, -480),
         (240, 120),
         values={f"inputs.input{number}": loader["IMAGE"] for number, loader in enumerate(loaders)},
     )
     source = {"image": "None", "image_input": pictures["list"]}
     result(graph, models, *edit(graph, models, source, INSTRUCTION, ksampler))
-    graph.group("1. Your pictures", (0, -520, 1440, 460))
+    graph.group("1. Your pictures", (0, -580, 1440, 500))
     frames(graph, ("2. Models", "3. Your words", "4. Edit", "5. Result"))
-    graph.note((-480, -460), (440, 360), "How to use", USE_NOTE)
+    graph.note((-480, -480), (440, 400), "How to use", USE_NOTE)
     models_note(graph, (-480, 10), MOE_LORA)
     return graph

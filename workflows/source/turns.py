@@ -62,7 +62,7 @@ def icedit_multi_turn(info: NodeInfo) -> Graph:
     """Three turns with the mixture of LoRA experts."""
     graph = Graph("icedit_multi_turn", info)
     models = loaded(graph, moe_lora(graph))
-    source = graph.add("LoadImage", (20, 780), (330, 380), values={"image": EXAMPLE_PICTURE})
+    source = graph.add("LoadImage", (20, 860), (330, 380), values={"image": EXAMPLE_PICTURE})
     image, turns = source["IMAGE"], []
     for number, instruction in enumerate(INSTRUCTIONS, 1):
         values = {
@@ -82,10 +82,10 @@ def icedit_multi_turn(info: NodeInfo) -> Graph:
         below = (node.position[0], 520)
         graph.add("PreviewImage", below, (340, 380), values={"images": node["image"]}, in_api=False)
     saved(graph, source["IMAGE"], image, (1600, 60))
-    graph.group("1. Models", (0, 0, 370, 700))
-    graph.group("2. Your picture", (0, 720, 370, 460))
-    graph.group("3. Turns", (400, 0, 1140, 920))
-    graph.group("4. Result", (1580, 0, 1020, 640))
+    graph.group("1. Models", (0, -40, 370, 810))
+    graph.group("2. Your picture", (0, 790, 370, 470))
+    graph.group("3. Turns", (400, -40, 1140, 960))
+    graph.group("4. Result", (1580, -40, 1040, 760))
     graph.note((-480, 60), (440, 400), "How to use", USE_NOTE)
     models_note(graph, (-480, 510), MOE_LORA)
     return graph
