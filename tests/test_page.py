@@ -54,6 +54,34 @@ def test_the_page_queues_what_its_api_twin_says(comfy, path):
         assert queued[key]["inputs"] == twin[key]["inputs"], f"node {key} ({twin[key]['class_type']})"
 
 
+def test_the_turn_is_in_the_node_library_and_works_when_added(comfy):
+    """Added as the library does it; two of them keep their own words."""
+    added = comfy.evaluate(
+        """name => {
+          window.app.graph.clear()
+          const stores = document.querySelector('#vue-app').__vue_app__.config.globalProperties.$pinia._s
+          const library = stores.get('subgraph')
+          const found = library.subgraphBlueprints.find(blueprint => blueprint.display_name === name)
+          for (const left of [0, 500]) {
+            const { nodes, definitions } = library.getBlueprint(found.name)
+            window.app.canvas._deserializeItems({ nodes, subgraphs: definitions.subgraphs }, { position: [left, 0] })
+          }
+          const [first, second] = window.app.graph._nodes
+          const words = second.widgets.find(widget => widget.name === 'instruction')
+          words.value = 'other words'
+          words.callback?.(words.value)
+          return { aliases: found.search_aliases, description: found.description }
+        }""",
+        "Image Edit Turn (ICEdit)",
+    )
+    assert "ICEdit" in added["aliases"]
+    assert "keeps its very pixels" in added["description"]
+    queued = comfy.prompt().values()
+    texts = [node["inputs"]["editText"] for node in queued if node["class_type"] == "InContextEditInstruction"]
+    assert sorted(texts) == ["make her hair dark green", "other words"]
+    assert {node["inputs"]["restore"] for node in queued if node["class_type"] == "CropRightHalf"} == {"blend"}
+
+
 def test_a_workflow_of_the_earlier_official_pack_opens_with_our_defaults(comfy):
     node = {
         "id": 2, "type": "DiptychCreate", "pos": [100, 100], "size": [315, 314], "flags": {}, "order": 0, "mode": 0,
