@@ -137,15 +137,22 @@ def _sizes(card: Card, photo: Image.Image) -> None:
     card.words(f"“{HAIR}”", (164, 318, 316, 68), 22)
 
 
-def _written(card: Card, photo: Image.Image) -> None:
-    card.words("“portrait of\nan astronaut”", (32, 40, 200, 120))
-    card.arrow((132, 168), (132, 194))
-    card.picture(photo, (32, 202, 200, 184))
-    card.arrow((240, 294), (268, 294))
-    card.picture(_masked(photo), (276, 202, 204, 184), BLUE)
-    card.text((378, 294), "?", 80, BLUE, "mm")
-    card.words(f"“{HAIR.replace('hair ', 'hair' + chr(10))}”", (276, 40, 204, 120))
-    card.arrow((378, 168), (378, 194), BLUE)
+def _described(card: Card, photo: Image.Image) -> None:
+    card.picture(photo, (32, 40, 220, 250))
+    card.picture(_masked(photo), (260, 40, 220, 250), BLUE)
+    card.text((370, 165), "?", 90, BLUE, "mm")
+    card.words("“a woman in an\norange spacesuit”", (32, 302, 220, 84), 20)
+    card.words("“make her hair\ndark green”", (260, 302, 220, 84), 20)
+
+
+def _inverted(card: Card, photo: Image.Image) -> None:
+    card.picture(photo, (96, 40, 140, 150))
+    card.arrow((246, 115), (272, 115))
+    card.picture(Image.effect_noise(photo.size, 110).convert("RGB"), (282, 40, 134, 150))
+    card.arrow((349, 198), (349, 224), BLUE)
+    card.picture(photo, (96, 234, 158, 152))
+    card.picture(_masked(photo), (262, 234, 158, 152), BLUE)
+    card.text((341, 310), "?", 70, BLUE, "mm")
 
 
 THUMBNAILS: dict[str, tuple[str, str, Callable[[Card, Image.Image], None]]] = {
@@ -154,7 +161,8 @@ THUMBNAILS: dict[str, tuple[str, str, Callable[[Card, Image.Image], None]]] = {
     "icedit_early_filter": ("ICEdit Early Filter", "Six seeds tried, the best one finished", _candidates),
     "icedit_multi_turn": ("ICEdit Multi-Turn", "One edit after another, each on the last", _turns),
     "icedit_mixed_sizes": ("ICEdit Mixed Sizes", "Many pictures of any shape in one run", _sizes),
-    "icedit_text_to_image": ("ICEdit Text to Image", "Write a picture, then edit it", _written),
+    "icedit_text_to_image": ("ICEdit without Training", "Plain FLUX.1-dev, told what the picture shows", _described),
+    "icedit_inversion": ("ICEdit Inversion", "Plain FLUX.1-dev, from the picture's own noise", _inverted),
 }
 """By workflow: title, subtitle, drawing."""
 
