@@ -8,9 +8,11 @@ from support.workflows import PAGE_WORKFLOWS, WORKFLOWS
 
 pytestmark = pytest.mark.server
 
-NOTES = """() => [...document.querySelectorAll('.comfy-markdown-content, .comfy-markdown .tiptap')]
-  .filter(note => note.clientHeight)
-  .map(note => [note.innerText.slice(0, 30), note.scrollHeight, note.clientHeight])"""
+NOTES = """() => window.app.graph._nodes.filter(node => node.type === 'MarkdownNote').map(note => {
+  const onPage = document.querySelector(`[data-node-id='${note.id}'] .comfy-markdown-content`)
+  const text = onPage ?? note.widgets[0].element.querySelector('.tiptap')
+  return [note.title, text.scrollHeight, text.clientHeight]
+})"""
 THUMBNAILS = """() => [...document.querySelectorAll('[data-testid^="template-workflow-"] img')]
   .map(image => image.naturalWidth)"""
 
@@ -34,7 +36,7 @@ def test_a_workflow_opens_whole(comfy, path, nodes_2):
                 assert opened[node["id"]][place] == value, f"widget {place} of {node['type']} {node['id']}"
     assert overlaps(nodes) == []
     notes = comfy.evaluate(NOTES)
-    assert len(notes) == sum(node["type"] == "MarkdownNote" for node in content["nodes"])
+    assert notes and min(height for _, _, height in notes) > 0
     assert [note for note in notes if note[1] > note[2]] == [], "a note is longer than its box"
 
 
