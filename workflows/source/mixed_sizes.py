@@ -15,7 +15,7 @@ USE_NOTE = """## How to use
 **More pictures**: add a Load Image and connect it to **Create List**, up to ten.
 
 **A whole folder**: put it into `ComfyUI/input`, and connect **Load Image (from Folder)** to `image_input` in place of
-Create List.
+Create List. Older ComfyUIs call it *Load Image Dataset from Folder*.
 
 Pictures of one size may also come as one batch: they are sampled together, which is faster and needs more memory."""
 
