@@ -23,13 +23,6 @@ SHORT = {
     "DiptychCreate": {"panel_width": 128},
     FILTER: {"seed": 11, "control_after_generate": "increment", "steps": 4, "candidates": 3, "probe_steps": 1},
 }
-SET = """values => {
-  for (const node of window.app.graph._nodes)
-    for (const widget of node.widgets ?? []) {
-      const value = values[node.type]?.[widget.name]
-      if (value !== undefined) widget.value = value
-    }
-}"""
 WIDTHS = "id => [...document.querySelectorAll(`[data-node-id='${id}'] img`)].map(image => image.naturalWidth)"
 OUTPUT = "id => window.app.nodeOutputs[id]"
 ON_CANVAS = """place => {
@@ -52,7 +45,7 @@ def titles(comfy):
     """The early filter's workflow is run in Nodes 2.0; the titles of the browser's tab meanwhile."""
     comfy.use_nodes_2(True)
     comfy.drop(json.loads((WORKFLOWS / "icedit_early_filter.json").read_text(encoding="utf-8")))
-    comfy.evaluate(SET, SHORT)
+    comfy.set(SHORT)
     return comfy.run()
 
 

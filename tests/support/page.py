@@ -28,6 +28,13 @@ NODES = """() => {
     saved: node.serialize().widgets_values ?? [],
   }))
 }"""
+SET = """values => {
+  for (const node of window.app.graph._nodes)
+    for (const widget of node.widgets ?? []) {
+      const value = values[node.type]?.[widget.name]
+      if (value !== undefined) widget.value = value
+    }
+}"""
 RUN = """() => {
   window.seen = { titles: [], end: null }
   new MutationObserver(() => window.seen.titles.push(document.title))
@@ -77,6 +84,10 @@ class ComfyPage:
     def node(self, kind: str) -> dict[str, Any]:
         (node,) = (node for node in self.nodes() if node["type"] == kind)
         return node
+
+    def set(self, values: dict[str, dict[str, Any]]) -> None:
+        """Set widgets: {node type: {widget: value}}."""
+        self.evaluate(SET, values)
 
     def prompt(self) -> dict[str, Any]:
         """What the page would queue."""

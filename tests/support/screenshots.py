@@ -18,6 +18,8 @@ from .page import ComfyPage, comfy_page
 PACK = Path(__file__).resolve().parents[2]
 IMAGES = PACK / "web" / "docs" / "images"
 FILTER = "EarlyFilterSampler"
+QUICK = {"DiptychCreate": {"panel_width": 256}, "KSampler": {"steps": 12}, FILTER: {"steps": 12}}
+"""For results that are noise, small panels and few steps do."""
 LOOK_AT = """([kind, margin]) => {
   const { canvas, graph } = window.app
   const nodes = graph._nodes.filter(node => !kind || node.type === kind)
@@ -71,6 +73,7 @@ def take(comfy: ComfyPage) -> None:
 
 def opened(comfy: ComfyPage, name: str) -> None:
     comfy.drop(json.loads((PACK / "workflows" / f"{name}.json").read_text(encoding="utf-8")))
+    comfy.set(QUICK)
 
 
 def picture(comfy: ComfyPage, name: str, kind: str | None, look: bool = True) -> None:
