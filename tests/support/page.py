@@ -97,7 +97,7 @@ class ComfyPage:
         """Press Run and wait for the end; the browser tab's titles on the way, which show the progress."""
         self.evaluate(RUN)
         self.page.click("[data-testid='queue-button']")
-        self.page.wait_for_function("() => window.seen.end", timeout=120000)
+        self.page.wait_for_function("() => window.seen.end", timeout=240000)
         seen = self.evaluate("() => window.seen")
         assert seen["end"][0] == "execution_success", seen["end"]
         self.page.wait_for_timeout(1500)

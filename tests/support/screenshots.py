@@ -41,6 +41,7 @@ def main() -> None:
     from headless.server import running_server
     from headless.tiny.weights import write_stack
 
+    IMAGES.mkdir(parents=True, exist_ok=True)
     environment = Environment(python=Path(sys.executable), host=Path(os.environ["ICEDIT_HOST"]))
     with tempfile.TemporaryDirectory() as models:
         write_stack(Path(models))
