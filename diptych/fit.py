@@ -13,6 +13,8 @@ WIDEST = 2.0
 """Aspect ratio from which on tiles are cut, and that crops stay within."""
 OVERLAP = 0.25
 """Of a tile's side, at least."""
+MOST_TILES = 32
+"""Enough for 24:1; each is a whole panel to the model."""
 
 
 def fit_layout(
@@ -78,11 +80,20 @@ def _around(region: Box, size: Size, source: Size) -> Box:
 
 
 def tile_boxes(source: Size) -> tuple[Box, ...]:
-    """Squares along the longer side, evenly spread, overlapping by a quarter or more; one box up to 2:1."""
+    """Squares along the longer side, evenly spread, overlapping by a quarter or more; one box up to 2:1.
+
+    Raises:
+        ValueError: when there would be too many.
+    """
     short, long = sorted((source.width, source.height))
     if long <= WIDEST * short:
         return (Box(0, 0, source.width, source.height),)
     count = math.ceil((long - short) / (short * (1.0 - OVERLAP))) + 1
+    if count > MOST_TILES:
+        raise ValueError(
+            f"The picture is {source}: that would be {count} panels, expected at most {MOST_TILES} for one picture. "
+            "Crop it, or edit one part of it with fit crop_to_region."
+        )
     starts = [round(index * (long - short) / (count - 1)) for index in range(count)]
     if source.width > source.height:
         return tuple(Box(start, 0, short, short) for start in starts)

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,8 +14,40 @@ from .run import Outcome
 TILE = 320
 """Longer side of a preview on the sheet, in pixels."""
 
-BORDER, LINE, LINES = 4, 18, 3
+BORDER, LINES = 4, 3
 BACKGROUND, TEXT, WINNER = (24, 24, 24), (230, 230, 230), (80, 200, 120)
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Where the candidates are on a sheet, row by row; sizes in pixels.
+
+    Attributes:
+        tile: height and width of a preview.
+        line: height of a line of text.
+        cell: width and height of a preview with its frame and lines.
+        captions: the lines under each preview, by seed, in the sheet's order.
+    """
+
+    tile: tuple[int, int]
+    line: int
+    cell: tuple[int, int]
+    columns: int
+    captions: dict[int, tuple[str, ...]]
+
+    @classmethod
+    def of(cls, outcome: Outcome[Any]) -> "Grid":
+        lines = captions(outcome)
+        height, width = _tile_size(outcome.previews[next(iter(lines))].panel)
+        # As large as a seed of 16 digits leaves room for: nodes show the sheet at less than half its size.
+        line = max(14, round(width * 0.075))
+        cell = (width + 2 * BORDER, height + 2 * BORDER + LINES * line)
+        return cls((height, width), line, cell, math.ceil(math.sqrt(len(lines))), lines)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height of the sheet."""
+        return self.columns * self.cell[0], math.ceil(len(self.captions) / self.columns) * self.cell[1]
 
 
 def contact_sheets(outcomes: Sequence[Outcome[Any]]) -> Tensor:
@@ -60,29 +93,31 @@ def _caption(outcome: Outcome[Any], rank: int, seed: int) -> tuple[str, ...]:
 def _sheet(outcome: Outcome[Any]) -> Tensor:
     from PIL import Image, ImageDraw, ImageFont
 
-    lines = captions(outcome)
-    tiles = {seed: _tile(outcome.previews[seed].panel) for seed in lines}
-    height, width = next(iter(tiles.values())).shape[:2]
-    columns = math.ceil(math.sqrt(len(tiles)))
-    cell_w, cell_h = width + 2 * BORDER, height + 2 * BORDER + LINES * LINE
-    rows = math.ceil(len(tiles) / columns)
-    sheet = Image.new("RGB", (columns * cell_w, rows * cell_h), BACKGROUND)
-    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(size=LINE - 5)
-    for place, (seed, tile) in enumerate(tiles.items()):
-        x, y = place % columns * cell_w, place // columns * cell_h
+    grid = Grid.of(outcome)
+    (height, width), (cell_w, cell_h) = grid.tile, grid.cell
+    sheet = Image.new("RGB", grid.size, BACKGROUND)
+    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(size=round(grid.line * 0.75))
+    for place, (seed, lines) in enumerate(grid.captions.items()):
+        x, y = place % grid.columns * cell_w, place // grid.columns * cell_h
         won = seed == outcome.winner
         if won:
             draw.rectangle((x, y, x + cell_w - 1, y + height + 2 * BORDER - 1), fill=WINNER)
+        tile = _tile(outcome.previews[seed].panel, (height, width))
         sheet.paste(Image.fromarray(tile), (x + BORDER, y + BORDER))
-        for number, line in enumerate(lines[seed]):
-            at = (x + BORDER, y + height + 2 * BORDER + number * LINE)
+        for number, line in enumerate(lines):
+            at = (x + BORDER, y + height + 2 * BORDER + number * grid.line)
             draw.text(at, line, fill=WINNER if won else TEXT, font=font)
     return torch.from_numpy(np.array(sheet)).float() / 255.0
 
 
-def _tile(picture: Tensor) -> np.ndarray:
-    """A picture `h w 3` in 0..1 as 8 bit, its longer side at most TILE."""
+def _tile_size(picture: Tensor) -> tuple[int, int]:
+    """Height and width of a picture `h w 3` on the sheet: its longer side at most TILE."""
     scale = min(1.0, TILE / max(picture.shape[:2]))
-    size = [max(1, round(side * scale)) for side in picture.shape[:2]]
+    height, width = (max(1, round(side * scale)) for side in picture.shape[:2])
+    return height, width
+
+
+def _tile(picture: Tensor, size: tuple[int, int]) -> np.ndarray:
+    """A picture `h w 3` in 0..1 as 8 bit, of this height and width."""
     small = torch.nn.functional.interpolate(picture.movedim(-1, 0)[None], size, mode="area")[0].movedim(0, -1)
     return (small.nan_to_num().clamp(0.0, 1.0) * 255.0).round().byte().numpy()

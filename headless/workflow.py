@@ -44,12 +44,29 @@ def load_workflow(path: Path) -> Workflow:
 
 def with_picture(workflow: Workflow, name: str) -> Workflow:
     """The workflow with its picture widget set to an uploaded file."""
-    return _with(workflow, PICTURE_INPUTS, name, "a picture to load (DiptychCreate or LoadImage)")
+    changed = copy.deepcopy(workflow)
+    for node_inputs, widget in _settable(changed, PICTURE_INPUTS, "a picture to load (DiptychCreate or LoadImage)"):
+        node_inputs[widget] = name
+    return changed
 
 
 def with_instruction(workflow: Workflow, instruction: str) -> Workflow:
-    """The workflow with its edit instruction set."""
-    return _with(workflow, INSTRUCTION_INPUTS, instruction, "an instruction (InContextEditInstruction)")
+    """The workflow with its edit instruction set; of one with several turns, each turn gets a line of it.
+
+    Raises:
+        WorkflowError: there is no node for it, or not a line for each of several.
+    """
+    changed = copy.deepcopy(workflow)
+    targets = _settable(changed, INSTRUCTION_INPUTS, "an instruction (InContextEditInstruction)")
+    lines = [instruction] if len(targets) == 1 else instruction.splitlines()
+    if len(lines) != len(targets):
+        raise WorkflowError(
+            f"The workflow makes {len(targets)} edits in a row, but the instruction has {len(lines)} lines: "
+            f"{instruction!r}. Write one line for each edit."
+        )
+    for (node_inputs, name), line in zip(targets, lines, strict=True):
+        node_inputs[name] = line
+    return changed
 
 
 def with_seed(workflow: Workflow, seed: int) -> Workflow:
@@ -91,19 +108,17 @@ def _value(text: str) -> Any:
         return text
 
 
-def _with(workflow: Workflow, inputs: dict[str, str], value: Any, what: str) -> Workflow:
-    changed = copy.deepcopy(workflow)
+def _settable(workflow: Workflow, inputs: dict[str, str], what: str) -> list[tuple[dict[str, Any], str]]:
+    """The inputs of each node that has one of those named and takes it from its widget, with the input's name."""
     targets = [
         (node["inputs"], inputs[node["class_type"]])
-        for node in changed.values()
+        for node in workflow.values()
         # A linked input comes from another node; only a widget can be set.
         if node["class_type"] in inputs and not isinstance(node["inputs"].get(inputs[node["class_type"]]), list)
     ]
     if not targets:
         raise WorkflowError(f"The workflow has no node for {what}; it has {_node_list(workflow)}.")
-    for node_inputs, name in targets:
-        node_inputs[name] = value
-    return changed
+    return targets
 
 
 def _node_list(workflow: Workflow) -> str:

@@ -1,7 +1,7 @@
 """Samplers that try many seeds for a few steps, let a judge choose, and finish the best."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, get_args
 
 from comfy_api.latest import io, ui
@@ -12,7 +12,8 @@ from ..early_filter.judges.pixels import PixelJudge
 from ..early_filter.plan import SEEDS, Mode, Plan
 from ..early_filter.previews import Panel
 from ..early_filter.report import report
-from ..early_filter.sheet import contact_sheets
+from ..early_filter.run import Outcome
+from ..early_filter.sheet import Grid, contact_sheets
 from ..host import early_filter, sampling
 from .types import CATEGORY
 from .types import Judge as JudgePort
@@ -211,4 +212,20 @@ def _filtered(
     latent, outcomes = early_filter.filter_latent(settings, latent)
     sheets = contact_sheets(outcomes)
     text = report(outcomes, time.perf_counter() - start)
-    return io.NodeOutput(latent, sheets, outcomes[0].winner, text, ui=ui.PreviewImage(sheets, cls=cls))
+    return io.NodeOutput(latent, sheets, outcomes[0].winner, text, ui=_shown(cls, outcomes, sheets))
+
+
+def _shown(cls: type[io.ComfyNode], outcomes: Sequence[Outcome[Any]], sheets: Tensor) -> dict[str, Any]:
+    """The sheets `b h w 3`, and for web/pin_candidate.js where each candidate is on them."""
+    height, width = sheets.shape[1:3]
+    places = [
+        {
+            "size": [width, height],
+            "cell": grid.cell,
+            "columns": grid.columns,
+            # As text: the page's numbers hold integers up to 2^53 only.
+            "candidates": [{"seed": str(seed), "lines": lines} for seed, lines in grid.captions.items()],
+        }
+        for grid in map(Grid.of, outcomes)
+    ]
+    return {**ui.PreviewImage(sheets, cls=cls).as_dict(), "icedit_sheets": places}

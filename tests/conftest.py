@@ -75,3 +75,16 @@ def server(host_environment, tiny_models):
 
     with running_server(host_environment, tiny_models) as running:
         yield running
+
+
+# Not for the session: as long as playwright runs, no other test can start an event loop.
+@pytest.fixture(scope="module")
+def comfy(server):
+    """The server's page in a browser, with a picture among its inputs; skipped where no browser is installed."""
+    import shutil
+
+    from support.page import comfy_page
+
+    shutil.copy(PACK / "headless" / "astronaut.jpg", server.folder / "input" / "example.png")
+    with comfy_page(server.url) as page:
+        yield page

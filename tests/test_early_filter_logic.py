@@ -11,7 +11,7 @@ from icedit.early_filter.plan import Look, Plan
 from icedit.early_filter.previews import Preview
 from icedit.early_filter.report import report
 from icedit.early_filter.run import Outcome, Work, run
-from icedit.early_filter.sheet import captions, contact_sheets
+from icedit.early_filter.sheet import BORDER, Grid, captions, contact_sheets
 from icedit.early_filter.similar import duplicates
 from support.judges import Question, ScriptedJudge, by_seed
 
@@ -359,9 +359,12 @@ def test_the_sheet_shows_every_candidate_with_the_winner_first_in_green():
     ]
     sheet = contact_sheets([outcome])
     assert sheet.shape[0] == 1
-    tile = sheet[0, 4 : 4 + 64, 4 : 4 + 64]
-    assert float((tile - picture(4)).abs().max()) < 0.01
     assert torch.allclose(sheet[0, 0, 0], torch.tensor([80, 200, 120]) / 255)
+    grid = Grid.of(outcome)
+    assert grid.size == (sheet.shape[2], sheet.shape[1])
+    for place, seed in enumerate(grid.captions):
+        x, y = place % grid.columns * grid.cell[0] + BORDER, place // grid.columns * grid.cell[1] + BORDER
+        assert float((sheet[0, y : y + 64, x : x + 64] - picture(seed)).abs().max()) < 0.01
     short = Bench(plan(candidates=1, keep=1)).run(ScriptedJudge(by_seed()))
     assert contact_sheets([outcome, short]).shape[0] == 2
 

@@ -37,6 +37,14 @@ class TestFilling:
         with pytest.raises(WorkflowError, match="no node for an instruction"):
             with_instruction(workflow, "x")
 
+    def test_every_turn_gets_a_line_of_the_instruction(self):
+        workflow = load_workflow(WORKFLOWS / "api" / "icedit_multi_turn.json")
+        filled = with_instruction(workflow, "make it blue\nmake it night\nadd snow")
+        texts = [node["inputs"].get("editText") for node in filled.values()]
+        assert [text for text in texts if text] == ["make it blue", "make it night", "add snow"]
+        with pytest.raises(WorkflowError, match="3 edits in a row, but the instruction has 1 lines"):
+            with_instruction(workflow, "make it blue")
+
     @pytest.mark.parametrize(
         ("assignment", "value"),
         [

@@ -4,13 +4,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from .graph import Graph, Node, NodeInfo, Output
+from .graph import Graph, Node, NodeInfo, Output, Port
 from .models import CLIP_L, FLUX_FILL, MOE_LORA, NORMAL_LORA, T5, VAE
 
 EXAMPLE_PICTURE = "example.png"
 INSTRUCTION = "make her hair dark green"
 STEPS = 28
 SEED = 42
+TITLE = 40
+"""Room for a frame's title."""
+TITLES = ("1. Models", "2. Your picture and your words", "3. Edit", "4. Result")
 
 MODELS_NOTE = """## Models
 
@@ -32,6 +35,9 @@ FILTER_NOTE = """## The early filter
 Six seeds are tried for four steps, a judge looks at the previews, the best two go on, the best one is finished: about
 52 steps in place of 6 x 28. The contact sheet on the sampler shows every candidate.
 
+**You like another one better?** Click it on the contact sheet, or use **Pin a candidate's seed** above it: from then on
+that seed alone is run, to its end. Unpin it in the same place.
+
 Without a judge connected only broken edits are sorted out. To judge by meaning, add **Edit Judge: Vision-Language
 Model** with a Qwen3-VL text encoder, or **Edit Judge: Server** for Ollama, llama.cpp or LM Studio, and
 connect it to `judge`."""
@@ -40,7 +46,9 @@ USE_NOTE = """## How to use
 
 1. Choose your picture in **Create Diptych**.
 2. Write **one plain command** in **Edit Instruction**. The sentence that ICEdit was trained with is added for you.
-3. Run. The result is saved; drag the slider to compare.
+3. Run. The result is saved. Drag the slider to compare: it needs *Nodes 2.0*, a switch in ComfyUI's own menu.
+
+**Examples** in Edit Instruction has one command of each kind to start from.
 
 **Crop Right Half** puts only what changed onto your picture at its own size. Set `restore` to `panel` to see what the
 model made.
@@ -59,7 +67,7 @@ def icedit(info: NodeInfo) -> Graph:
         values={"model": model["MODEL"], "lora_name": NORMAL_LORA["name"], "strength_model": 1.0},
         models=[NORMAL_LORA],
     )
-    _edit(graph, lora["MODEL"], _ksampler)
+    _edit(graph, lora["MODEL"], ksampler)
     _notes(graph, NORMAL_LORA)
     return graph
 
@@ -67,7 +75,7 @@ def icedit(info: NodeInfo) -> Graph:
 def icedit_moe(info: NodeInfo) -> Graph:
     """FLUX.1-Fill with ICEdit's mixture of LoRA experts."""
     graph = Graph("icedit_moe", info)
-    _edit(graph, _moe_lora(graph), _ksampler)
+    _edit(graph, moe_lora(graph), ksampler)
     _notes(graph, MOE_LORA)
     return graph
 
@@ -75,9 +83,9 @@ def icedit_moe(info: NodeInfo) -> Graph:
 def icedit_early_filter(info: NodeInfo) -> Graph:
     """The mixture of LoRA experts, sampled with the early filter."""
     graph = Graph("icedit_early_filter", info)
-    _edit(graph, _moe_lora(graph), _early_filter)
+    _edit(graph, moe_lora(graph), _early_filter)
     _notes(graph, MOE_LORA)
-    graph.note((-480, 820), (440, 300), "Early filter", FILTER_NOTE)
+    graph.note((-480, 910), (440, 320), "Early filter", FILTER_NOTE)
     return graph
 
 
@@ -85,18 +93,18 @@ def _flux_fill(graph: Graph) -> Node:
     return graph.add(
         "UNETLoader",
         (20, 60),
-        (330, 90),
+        (330, 100),
         values={"unet_name": FLUX_FILL["name"], "weight_dtype": "default"},
         models=[FLUX_FILL],
     )
 
 
-def _moe_lora(graph: Graph) -> Output:
+def moe_lora(graph: Graph) -> Output:
     model = _flux_fill(graph)
     lora = graph.add(
         "MoELoRALoader",
-        (20, 200),
-        (330, 150),
+        (20, 220),
+        (330, 190),
         values={
             "model": model["MODEL"],
             "lora_name": MOE_LORA["name"],
@@ -109,62 +117,93 @@ def _moe_lora(graph: Graph) -> Output:
     return lora["model"]
 
 
+Link = Output | Port
+
+
+@dataclass(frozen=True)
+class Models:
+    """What an edit runs on."""
+
+    model: Link
+    clip: Link
+    vae: Link
+
+
 @dataclass(frozen=True)
 class Prepared:
     """What a sampler needs."""
 
-    model: Output
+    model: Link
     positive: Output
     negative: Output
     latent: Output
-    vae: Output
+    vae: Link
     instruction: Output
 
 
 def _edit(graph: Graph, model: Output, add_sampler: Callable[[Graph, Prepared], Output]) -> None:
     """Everything from the text encoders to the saved picture."""
+    models = loaded(graph, model)
+    picture, latent = edit(graph, models, {"image": EXAMPLE_PICTURE}, INSTRUCTION, add_sampler)
+    result(graph, models, picture, latent)
+
+
+def loaded(graph: Graph, model: Output) -> Models:
+    """The model with loaders of the text encoders and the VAE."""
     clip = graph.add(
         "DualCLIPLoader",
-        (20, 420),
-        (330, 130),
+        (20, 470),
+        (330, 150),
         values={"clip_name1": CLIP_L["name"], "clip_name2": T5["name"], "type": "flux", "device": "default"},
         models=[CLIP_L, T5],
     )
-    vae = graph.add("VAELoader", (20, 620), (330, 60), values={"vae_name": VAE["name"]}, models=[VAE])
-    picture = graph.add(
+    vae = graph.add("VAELoader", (20, 680), (330, 70), values={"vae_name": VAE["name"]}, models=[VAE])
+    return Models(model, clip["CLIP"], vae["VAE"])
+
+
+def edit(
+    graph: Graph,
+    models: Models,
+    picture: dict[str, Any],
+    instruction: str | Port,
+    add_sampler: Callable[[Graph, Prepared], Output],
+) -> tuple[Node, Output]:
+    """From the picture to the edited latent; `picture` are Create Diptych's values, which is returned too."""
+    diptych = graph.add(
         "DiptychCreate",
         (420, 60),
-        (340, 440),
-        values={"image": EXAMPLE_PICTURE, "panel_width": 512, "right_panel": "copy"},
+        (340, 500),
+        values={"panel_width": 512, "right_panel": "copy", **picture},
     )
     text = graph.add(
         "InContextEditInstruction",
-        (420, 560),
-        (340, 240),
-        values={"editText": INSTRUCTION, "clip": clip["CLIP"], "guidance": 50.0, "template": "ICEdit"},
+        (420, 620),
+        (340, 260),
+        values={"editText": instruction, "clip": models.clip, "guidance": 50.0, "template": "ICEdit"},
     )
-    negative = graph.add("ConditioningZeroOut", (830, 60), (280, 40), values={"conditioning": text["In_context"]})
+    negative = graph.add("ConditioningZeroOut", (830, 60), (400, 40), values={"conditioning": text["In_context"]})
     conditioning = graph.add(
         "ICEFConditioning",
         (830, 170),
-        (280, 140),
+        (400, 160),
         values={
             "In_context": text["In_context"],
             "negative": negative["CONDITIONING"],
-            "vae": vae["VAE"],
-            "diptych": picture["diptych"],
-            "maskDiptych": picture["maskDiptych"],
+            "vae": models.vae,
+            "diptych": diptych["diptych"],
+            "maskDiptych": diptych["maskDiptych"],
+            "layout": diptych["layout"],
         },
     )
     prepared = Prepared(
-        model=model,
+        model=models.model,
         positive=conditioning["In_context"],
         negative=conditioning["negative"],
         latent=conditioning["latent"],
-        vae=vae["VAE"],
+        vae=models.vae,
         instruction=text["instruction"],
     )
-    _result(graph, picture, vae, add_sampler(graph, prepared))
+    return diptych, add_sampler(graph, prepared)
 
 
 def _sampling(prepared: Prepared) -> dict[str, Any]:
@@ -182,8 +221,10 @@ def _sampling(prepared: Prepared) -> dict[str, Any]:
     }
 
 
-def _ksampler(graph: Graph, prepared: Prepared) -> Output:
-    return graph.add("KSampler", (830, 390), (280, 480), values=_sampling(prepared))["LATENT"]
+def ksampler(graph: Graph, prepared: Prepared, seed: int | Port = SEED, seed_control: str = "randomize") -> Output:
+    """The host's sampler; the edited latent."""
+    values = {**_sampling(prepared), "seed": seed}
+    return graph.add("KSampler", (830, 390), (400, 490), values=values, seed_control=seed_control)["LATENT"]
 
 
 def _early_filter(graph: Graph, prepared: Prepared) -> Output:
@@ -198,45 +239,52 @@ def _early_filter(graph: Graph, prepared: Prepared) -> Output:
         "panel": "right half",
         "stop_early": False,
     }
-    sampler = graph.add("EarlyFilterSampler", (830, 390), (280, 900), values=values)
-    graph.add("PreviewAny", (1180, 940), (400, 340), values={"source": sampler["report"]}, title="Report", in_api=False)
+    sampler = graph.add("EarlyFilterSampler", (830, 390), (400, 1000), values=values)
+    graph.add("PreviewAny", (1300, 990), (400, 400), values={"source": sampler["report"]}, title="Report", in_api=False)
     return sampler["latent"]
 
 
-def _result(graph: Graph, picture: Node, vae: Node, latent: Output) -> None:
-    decoded = graph.add("VAEDecode", (1180, 60), (240, 50), values={"samples": latent, "vae": vae["VAE"]})
-    edited = graph.add(
+def restored(graph: Graph, models: Models, picture: Node, latent: Output, restore: str | Port = "blend") -> Node:
+    """The latent decoded, its right panel put back onto the picture."""
+    decoded = graph.add("VAEDecode", (1300, 60), (400, 60), values={"samples": latent, "vae": models.vae})
+    return graph.add(
         "CropRightHalf",
-        (1180, 180),
-        (240, 110),
+        (1300, 190),
+        (400, 190),
         values={
             "image": decoded["IMAGE"],
             "layout": picture["layout"],
             "original": picture["original_image"],
-            "restore": "blend",
+            "restore": restore,
         },
     )
-    graph.add(
-        "SaveImage",
-        (1180, 390),
-        (400, 480),
-        values={"images": edited["image"], "filename_prefix": "icedit"},
-    )
+
+
+def result(graph: Graph, models: Models, picture: Node, latent: Output) -> None:
+    """The edited picture, saved and compared."""
+    edited = restored(graph, models, picture, latent)
+    saved(graph, picture["original_image"], edited["image"], (1300, 440))
+
+
+def saved(graph: Graph, original: Output, edited: Output, corner: tuple[int, int]) -> None:
+    """A picture saved and compared with the one it was made from; programs get both in one file."""
+    left, top = corner
+    graph.add("SaveImage", corner, (400, 490), values={"images": edited, "filename_prefix": "icedit"})
     graph.add(
         "ImageCompare",
-        (1640, 60),
-        (520, 560),
-        values={"image_a": picture["original_image"], "image_b": edited["image"]},
+        (left + 440, 60),
+        (560, 640),
+        values={"image_a": original, "image_b": edited},
         title="Before / after (slider: needs Nodes 2.0)",
         in_api=False,
     )
     both = graph.add(
         "ImageStitch",
-        (1180, 900),
+        (left, top + 510),
         (240, 150),
         values={
-            "image1": picture["original_image"],
-            "image2": edited["image"],
+            "image1": original,
+            "image2": edited,
             "direction": "right",
             "match_image_size": True,
             "spacing_width": 8,
@@ -246,28 +294,40 @@ def _result(graph: Graph, picture: Node, vae: Node, latent: Output) -> None:
     )
     graph.add(
         "SaveImage",
-        (1450, 900),
+        (left + 270, top + 510),
         (300, 300),
         values={"images": both["IMAGE"], "filename_prefix": "icedit_before_after"},
         in_page=False,
     )
 
 
-def _height(graph: Graph, left: int) -> int:
-    """What a frame needs to hold the column of nodes at `left`."""
-    column = [node for node in graph.nodes if node.position[0] == left and node.in_page]
-    return max(node.position[1] + node.size[1] for node in column) + 20
+def _frame(graph: Graph, title: str, width: int, left: int) -> None:
+    """A frame around the column of nodes at `left`, its title clear of the badges that float above nodes."""
+    column = [node for node in graph.nodes if node.position[0] == left and node.position[1] >= 0 and node.in_page]
+    foot = max(node.position[1] + node.size[1] for node in column) + 20
+    graph.group(title, (left - 20, -TITLE, width, foot + TITLE))
 
 
 def _notes(graph: Graph, lora: dict[str, str]) -> None:
-    graph.group("1. Models", (0, 0, 370, 720))
-    graph.group("2. Your picture and your words", (400, 0, 380, 830))
-    graph.group("3. Edit", (810, 0, 320, _height(graph, 830)))
-    graph.group("4. Result", (1160, 0, 1020, _height(graph, 1180)))
-    graph.note((-480, 60), (440, 260), "How to use", USE_NOTE)
+    frames(graph)
+    graph.note((-480, 60), (440, 330), "How to use", USE_NOTE)
+    models_note(graph, (-480, 440), lora)
+
+
+def frames(graph: Graph, titles: tuple[str, str, str, str] = TITLES) -> None:
+    """What a workflow with one edit on the canvas is divided into."""
+    models, words, sampling, pictures = titles
+    _frame(graph, models, 370, 20)
+    _frame(graph, words, 380, 420)
+    _frame(graph, sampling, 440, 830)
+    _frame(graph, pictures, 1040, 1300)
+
+
+def models_note(graph: Graph, position: tuple[int, int], lora: dict[str, str]) -> None:
+    """Which files are needed, and from where."""
     table = {
         key: value
         for name, model in {"fill": FLUX_FILL, "clip": CLIP_L, "t5": T5, "vae": VAE, "lora": lora}.items()
         for key, value in ((name, model["name"]), (f"{name}_url", model["url"]))
     }
-    graph.note((-480, 370), (440, 400), "Models", MODELS_NOTE.format(**table))
+    graph.note(position, (440, 420), "Models", MODELS_NOTE.format(**table))

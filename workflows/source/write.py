@@ -6,23 +6,27 @@ from pathlib import Path
 
 from .edit import icedit, icedit_early_filter, icedit_moe
 from .graph import Graph, NodeInfo
+from .mixed_sizes import icedit_mixed_sizes
+from .page import blueprint, page
+from .turns import icedit_multi_turn, turn_blueprint
 
-FOLDER = Path(__file__).resolve().parent.parent
+PACK = Path(__file__).resolve().parents[2]
 
-WORKFLOWS = (icedit, icedit_moe, icedit_early_filter)
+WORKFLOWS = (icedit, icedit_moe, icedit_early_filter, icedit_multi_turn, icedit_mixed_sizes)
+BLUEPRINTS = (turn_blueprint,)
 
 
 def files(info: NodeInfo) -> dict[Path, str]:
-    """Every generated file's path below workflows/ with its content."""
+    """Every generated file's path in the pack with its content."""
     graphs: list[Graph] = [make(info) for make in WORKFLOWS]
-    return {
-        path: json.dumps(content, indent=2, ensure_ascii=False) + "\n"
-        for graph in graphs
-        for path, content in (
-            (Path(f"{graph.name}.json"), graph.page()),
-            (Path("api") / f"{graph.name}.json", graph.api()),
-        )
+    blueprints: list[Graph] = [make(info) for make in BLUEPRINTS]
+    contents = {
+        **{f"workflows/{graph.name}.json": page(graph) for graph in graphs},
+        **{f"workflows/api/{graph.name}.json": graph.api() for graph in graphs},
+        # The page looks for a pack's blueprints here.
+        **{f"subgraphs/{graph.name}.json": blueprint(graph) for graph in blueprints},
     }
+    return {Path(path): json.dumps(content, indent=2, ensure_ascii=False) + "\n" for path, content in contents.items()}
 
 
 def node_info(url: str) -> NodeInfo:
@@ -39,7 +43,8 @@ def main() -> None:
     with embedded_server() as server:
         info = node_info(server.url)
     for path, content in files(info).items():
-        (FOLDER / path).write_text(content, encoding="utf-8")
+        (PACK / path).parent.mkdir(exist_ok=True)
+        (PACK / path).write_text(content, encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,167 @@
+"""The ComfyUI page as a user has it before them: files dropped, buttons pressed, menus read."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+from .browser import BROWSER, FLAGS
+
+DROP = """text => {
+  const data = new DataTransfer()
+  data.items.add(new File([text], 'workflow.json', { type: 'application/json' }))
+  const canvas = document.querySelector('#graph-canvas')
+  const place = { dataTransfer: data, bubbles: true, cancelable: true, clientX: 600, clientY: 500 }
+  for (const name of ['dragenter', 'dragover', 'drop']) canvas.dispatchEvent(new DragEvent(name, place))
+}"""
+NODES = """() => {
+  const all = graph => graph._nodes.flatMap(node => [node, ...(node.subgraph ? all(node.subgraph) : [])])
+  return all(window.app.graph).map(node => ({
+    id: node.id,
+    type: node.type,
+    top: node.graph === window.app.graph,
+    known: node.constructor.nodeData !== undefined || node.isVirtualNode === true || node.isSubgraphNode?.() === true,
+    bounds: Array.from(node.boundingRect ?? node.getBounding()),
+    widgets: Object.fromEntries((node.widgets ?? []).map(widget => [widget.name, widget.value])),
+    saved: node.serialize().widgets_values ?? [],
+  }))
+}"""
+SET = """values => {
+  for (const node of window.app.graph._nodes)
+    for (const widget of node.widgets ?? []) {
+      const value = values[node.type]?.[widget.name]
+      if (value !== undefined) widget.value = value
+    }
+}"""
+RUN = """() => {
+  window.seen = { titles: [], end: null }
+  new MutationObserver(() => window.seen.titles.push(document.title))
+    .observe(document.querySelector('title'), { childList: true, characterData: true, subtree: true })
+  for (const end of ['execution_success', 'execution_error', 'execution_interrupted'])
+    window.app.api.addEventListener(end, ({ detail }) => (window.seen.end ??= [end, detail]), { once: true })
+}"""
+
+
+class ComfyPage:
+    """The page in a browser; `page` is playwright's."""
+
+    def __init__(self, page: Any, url: str) -> None:
+        self.page = page
+        self.failures: list[str] = []
+        page.on("pageerror", lambda error: self.failures.append(str(error)))
+        page.goto(url)
+        page.wait_for_function("() => window.app?.graph", timeout=60000)
+        page.wait_for_timeout(3000)
+        page.keyboard.press("Escape")
+
+    def evaluate(self, script: str, argument: Any = None) -> Any:
+        return self.page.evaluate(script, argument)
+
+    def use_nodes_2(self, on: bool) -> None:
+        """Draw nodes as elements of the page, or classically on the canvas."""
+        setting = "Comfy.VueNodes.Enabled"
+        if self.evaluate("id => window.app.extensionManager.setting.get(id)", setting) is on:
+            return
+        self.evaluate("([id, on]) => window.app.extensionManager.setting.set(id, on)", [setting, on])
+        self.page.wait_for_timeout(1500)
+
+    def drop(self, content: dict[str, Any]) -> list[dict[str, Any]]:
+        """Drop a workflow file onto the canvas; the nodes that are there then, those in subgraphs too."""
+        self.evaluate("() => window.app.graph.clear()")
+        self.evaluate(DROP, json.dumps(content))
+        self.page.wait_for_function(
+            "count => window.app.graph._nodes.length === count", arg=len(content["nodes"]), timeout=20000
+        )
+        self.page.wait_for_timeout(500)
+        self.page.keyboard.press("Escape")
+        return self.nodes()
+
+    def nodes(self) -> list[dict[str, Any]]:
+        return self.evaluate(NODES)
+
+    def node(self, kind: str) -> dict[str, Any]:
+        (node,) = (node for node in self.nodes() if node["type"] == kind)
+        return node
+
+    def set(self, values: dict[str, dict[str, Any]]) -> None:
+        """Set widgets: {node type: {widget: value}}."""
+        self.evaluate(SET, values)
+
+    def prompt(self) -> dict[str, Any]:
+        """What the page would queue."""
+        return self.evaluate("async () => (await window.app.graphToPrompt()).output")
+
+    def run(self) -> list[str]:
+        """Press Run and wait for the end; the browser tab's titles on the way, which show the progress."""
+        self.evaluate(RUN)
+        self.page.click("[data-testid='queue-button']")
+        self.page.wait_for_function("() => window.seen.end", timeout=240000)
+        seen = self.evaluate("() => window.seen")
+        assert seen["end"][0] == "execution_success", seen["end"]
+        self.page.wait_for_timeout(1500)
+        return seen["titles"]
+
+    def press(self, kind: str, button: str) -> list[str]:
+        """Press a button of the one node of this kind; the entries of the menu that opens."""
+        node, label, x, y = self.evaluate(
+            """([kind, name]) => {
+              const node = window.app.graph._nodes.find(node => node.type === kind)
+              const button = node.widgets.find(widget => widget.name === name)
+              const { offset, scale } = window.app.canvas.ds
+              const at = [node.pos[0] + node.size[0] / 2, node.pos[1] + (button.y ?? 0) + 10]
+              return [node.id, button.label ?? button.name, ...at.map((value, axis) => (value + offset[axis]) * scale)]
+            }""",
+            [kind, button],
+        )
+        element = self.page.locator(f"[data-node-id='{node}'] button", has_text=label)
+        if element.count():
+            element.first.click()
+        else:
+            box = self.page.locator("#graph-canvas").bounding_box()
+            self.page.mouse.click(box["x"] + x, box["y"] + y)
+        return self.menu()
+
+    def menu(self) -> list[str]:
+        """The entries of the menu that is open, its title left out."""
+        self.page.wait_for_selector(".litecontextmenu")
+        return self.page.locator(".litecontextmenu .litemenu-entry").all_inner_texts()
+
+    def close_menu(self) -> None:
+        """Press beside the open menu."""
+        self.page.mouse.click(1000, 990)
+        self.page.wait_for_selector(".litecontextmenu", state="detached")
+
+    def choose(self, entry: str) -> None:
+        """Choose an entry of the open menu."""
+        self.page.locator(".litecontextmenu .litemenu-entry", has_text=entry).first.click()
+        self.page.wait_for_timeout(300)
+
+
+@contextmanager
+def comfy_page(url: str) -> Iterator[ComfyPage]:
+    """The page in a browser of its own; skips the test where none is installed."""
+    if BROWSER is None:
+        pytest.skip("no Chromium is installed")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=BROWSER, args=FLAGS)
+        yield ComfyPage(browser.new_page(viewport={"width": 1900, "height": 1000}), url)
+        browser.close()
+
+
+def overlaps(nodes: list[dict[str, Any]]) -> list[tuple[str, str]]:
+    """Pairs of nodes that lie on each other, not looking into subgraphs."""
+    chosen = [node for node in nodes if node["top"]]
+    return [
+        (first["type"], second["type"])
+        for index, first in enumerate(chosen)
+        for second in chosen[:index]
+        if _overlap(first["bounds"], second["bounds"])
+    ]
+
+
+def _overlap(a: list[float], b: list[float]) -> bool:
+    return a[0] < b[0] + b[2] and b[0] < a[0] + a[2] and a[1] < b[1] + b[3] and b[1] < a[1] + a[3]

@@ -1,0 +1,182 @@
+"""Running in the real ComfyUI page: progress, contact sheet, pinning a candidate, before and after."""
+
+import asyncio
+import json
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+from icedit.headless.client import ComfyClient
+from PIL import Image
+from support.page import overlaps
+from support.workflows import WORKFLOWS
+
+pytestmark = pytest.mark.server
+
+FILTER, PIN = "EarlyFilterSampler", "Pin a candidate's seed"
+# fmt: off
+KSAMPLER = (
+    "model", "seed", "steps", "cfg", "sampler_name", "scheduler", "positive", "negative", "latent_image", "denoise",
+)
+# fmt: on
+SHORT = {
+    "DiptychCreate": {"panel_width": 128},
+    FILTER: {"seed": 11, "control_after_generate": "increment", "steps": 4, "candidates": 3, "probe_steps": 1},
+}
+WIDTHS = "id => [...document.querySelectorAll(`[data-node-id='${id}'] img`)].map(image => image.naturalWidth)"
+OUTPUT = "id => window.app.nodeOutputs[id]"
+ON_CANVAS = """place => {
+  const node = window.app.graph._nodes.find(node => node.type === 'EarlyFilterSampler')
+  const preview = node.widgets.find(widget => widget.name === '$$canvas-image-preview')
+  const [sheet] = window.app.nodeOutputs[node.id].icedit_sheets
+  const [width, height] = [node.size[0], preview.computedHeight - 15]
+  const fit = Math.min(width / sheet.size[0], height / sheet.size[1], 1)
+  const corner = [(width - sheet.size[0] * fit) / 2, preview.y + (height - sheet.size[1] * fit) / 2]
+  const cell = [place % sheet.columns, Math.floor(place / sheet.columns)]
+  const { offset, scale } = window.app.canvas.ds
+  const box = document.querySelector('#graph-canvas').getBoundingClientRect()
+  return [0, 1].map(axis => [box.x, box.y][axis] +
+    (node.pos[axis] + corner[axis] + (cell[axis] + 0.5) * sheet.cell[axis] * fit + offset[axis]) * scale)
+}"""
+
+
+@pytest.fixture(scope="module")
+def titles(comfy):
+    """The early filter's workflow is run in Nodes 2.0; the titles of the browser's tab meanwhile."""
+    comfy.use_nodes_2(True)
+    comfy.drop(json.loads((WORKFLOWS / "icedit_early_filter.json").read_text(encoding="utf-8")))
+    comfy.set(SHORT)
+    return comfy.run()
+
+
+@pytest.fixture
+def filtered(comfy, titles):
+    """The page after that run, nothing pinned, drawn classically."""
+    if comfy.node(FILTER)["widgets"]["candidates"] == 1:
+        comfy.press(FILTER, PIN)
+        comfy.choose("Unpin")
+    comfy.use_nodes_2(False)
+    return comfy
+
+
+def shown(comfy, kind):
+    return comfy.evaluate(OUTPUT, comfy.node(kind)["id"])
+
+
+def saved_picture(server, entry) -> np.ndarray:
+    return np.asarray(Image.open(server.output / entry["subfolder"] / entry["filename"]).convert("RGB"))
+
+
+def queued(server, prompt) -> dict[str, str]:
+    """Run a prompt over the API; the one picture that it saves."""
+
+    async def run():
+        async with ComfyClient(server.url) as client:
+            return await client.run(prompt)
+
+    # Playwright keeps this thread's event loop.
+    with ThreadPoolExecutor() as threads:
+        result = threads.submit(asyncio.run, run()).result()
+    (picture,) = (picture for picture in result.pictures if picture.kind == "output")
+    return {"subfolder": picture.subfolder, "filename": picture.filename}
+
+
+def settings(comfy):
+    widgets = comfy.node(FILTER)["widgets"]
+    return {name: widgets[name] for name in ("seed", "candidates", "keep", "mode", "control_after_generate")}
+
+
+def test_a_run_shows_progress_the_sheet_the_slider_and_the_result(comfy, titles):
+    assert len({title for title in titles if "%" in title}) > 2, titles
+    for kind, count in ((FILTER, 1), ("SaveImage", 1), ("ImageCompare", 2)):
+        widths = comfy.evaluate(WIDTHS, comfy.node(kind)["id"])
+        assert len(widths) == count and min(widths) > 0, kind
+    assert "winner" in json.dumps(shown(comfy, FILTER)["icedit_sheets"])
+    # What a run adds to nodes has its room.
+    assert overlaps(comfy.nodes()) == []
+    comfy.use_nodes_2(False)
+    assert overlaps(comfy.nodes()) == []
+
+
+def test_a_pinned_candidate_becomes_what_ksampler_makes_of_its_seed(filtered, server):
+    comfy = filtered
+    before = settings(comfy)
+    second = shown(comfy, FILTER)["icedit_sheets"][0]["candidates"][1]["seed"]
+    comfy.page.mouse.click(*comfy.evaluate(ON_CANVAS, 1))
+    assert [entry.split(",")[0] for entry in comfy.menu()] == [f"Pin seed {second}"]
+    comfy.choose("Pin seed")
+    pinned = {"seed": int(second), "candidates": 1, "keep": 1, "mode": "resume", "control_after_generate": "fixed"}
+    assert settings(comfy) == pinned
+
+    prompt = comfy.prompt()
+    comfy.run()
+    assert settings(comfy) == pinned
+    ((key, sampler),) = ((key, node) for key, node in prompt.items() if node["class_type"] == FILTER)
+    prompt[key] = {"class_type": "KSampler", "inputs": {name: sampler["inputs"][name] for name in KSAMPLER}}
+    prompt = {key: node for key, node in prompt.items() if node["class_type"] != "PreviewAny"}
+
+    ours = saved_picture(server, shown(comfy, "SaveImage")["images"][0])
+    assert ours.std() > 1
+    assert np.array_equal(ours, saved_picture(server, queued(server, prompt)))
+
+    # The sheet now shows one candidate, the menu still offers all.
+    assert len(comfy.press(FILTER, PIN)) == 4
+    comfy.choose("Unpin")
+    assert settings(comfy) == before
+
+
+def test_a_pin_is_saved_with_the_workflow(filtered):
+    comfy = filtered
+    before = settings(comfy)
+    comfy.press(FILTER, PIN)
+    comfy.choose("Pin seed")
+    content = comfy.evaluate("() => window.app.graph.serialize()")
+    comfy.drop(content)
+    comfy.use_nodes_2(True)
+    assert comfy.press(FILTER, PIN)[0] == "Unpin: try 3 candidates again"
+    comfy.choose("Unpin")
+    assert settings(comfy) == before
+
+
+def test_what_cannot_be_pinned_is_refused(filtered):
+    comfy = filtered
+    before = settings(comfy)
+    comfy.evaluate(
+        """() => {
+          const node = window.app.graph._nodes.find(node => node.type === 'EarlyFilterSampler')
+          const candidates = [{ seed: '18446744073709551615', lines: [] }]
+          window.app.nodeOutputs[node.id] = { icedit_sheets: [{ size: [1, 1], cell: [1, 1], columns: 1, candidates }] }
+        }"""
+    )
+    comfy.press(FILTER, PIN)
+    comfy.choose("Pin seed 18446744073709551615")
+    assert comfy.page.get_by_text("larger than the page's numbers can be").count()
+    assert settings(comfy) == before
+
+
+def test_a_workflow_cannot_put_html_into_the_menu(filtered):
+    comfy = filtered
+    content = comfy.evaluate("() => window.app.graph.serialize()")
+    (node,) = (node for node in content["nodes"] if node["type"] == FILTER)
+    attack = "<img src=x onerror='window.attacked = true'>"
+    pin = {"seed": attack, "before": {"candidates": attack}, "candidates": [{"seed": attack, "lines": [attack]}]}
+    node["properties"]["icedit_pinned"] = pin
+    comfy.drop(content)
+    assert attack in comfy.press(FILTER, PIN)[0]
+    comfy.close_menu()
+    assert comfy.evaluate("() => window.attacked === undefined")
+    node["properties"]["icedit_pinned"] = "something else"
+    comfy.drop(content)
+    assert "Unpin" not in comfy.press(FILTER, PIN)[0]
+
+
+def test_an_example_is_written_into_the_instruction(comfy):
+    comfy.use_nodes_2(False)
+    comfy.drop(json.loads((WORKFLOWS / "icedit.json").read_text(encoding="utf-8")))
+    entries = comfy.press("InContextEditInstruction", "Examples")
+    assert len(entries) >= 8
+    comfy.choose("Style: ")
+    (style,) = (entry.split(": ", 1)[1] for entry in entries if entry.startswith("Style: "))
+    (node,) = (node for node in comfy.prompt().values() if node["class_type"] == "InContextEditInstruction")
+    assert node["inputs"]["editText"] == style
+    assert comfy.failures == []

@@ -1,0 +1,181 @@
+"""Draws the pictures that the template browser shows: `python -m workflows.source.thumbnails` in the repository's root.
+
+Each shows the source photograph and how its workflow goes about it. None shows an edit: that takes the real models.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from PIL import Image, ImageDraw, ImageFilter, ImageFont
+
+FOLDER = Path(__file__).resolve().parent.parent
+PHOTO = FOLDER.parent / "headless" / "astronaut.jpg"
+SIZE, FINER = 512, 2
+"""Side of a thumbnail in pixels, and how many times larger it is drawn."""
+
+BACKGROUND, CARD, FAINT, TEXT = "#14171d", "#222732", "#8a93a6", "#f4f6fa"
+GREEN, BLUE = "#50c878", "#5aa2f0"
+HAIR = "make her hair dark green"
+Box = tuple[float, float, float, float]
+"""Left, top, width, height in pixels of the thumbnail."""
+
+
+class Card:
+    """A thumbnail in the making; all measures in its pixels."""
+
+    def __init__(self, title: str, subtitle: str) -> None:
+        self.image = Image.new("RGB", (SIZE * FINER, SIZE * FINER), BACKGROUND)
+        self.draw = ImageDraw.Draw(self.image)
+        self.text((32, 410), title, 34, TEXT)
+        self.text((32, 456), subtitle, 19, FAINT)
+
+    def text(self, at: tuple[float, float], text: str, size: int, color: str, anchor: str = "la") -> None:
+        font = ImageFont.load_default(size * FINER)
+        self.draw.text((at[0] * FINER, at[1] * FINER), text, color, font, anchor)
+
+    def box(self, box: Box, fill: str | None = CARD, outline: str | None = None, radius: float = 12) -> None:
+        self.draw.rounded_rectangle(_corners(box), radius * FINER, fill, outline, 3 * FINER if outline else 0)
+
+    def picture(self, picture: Image.Image, box: Box, frame: str | None = None, radius: float = 12) -> None:
+        """A picture, cropped to fill the box; where it is too high, more at its foot."""
+        left, top, right, bottom = _corners(box)
+        width, height = right - left, bottom - top
+        scale = max(width / picture.width, height / picture.height)
+        whole = picture.resize((round(picture.width * scale), round(picture.height * scale)), Image.Resampling.LANCZOS)
+        x, y = (whole.width - width) // 2, (whole.height - height) // 6
+        mask = Image.new("L", (width, height))
+        ImageDraw.Draw(mask).rounded_rectangle((0, 0, width - 1, height - 1), radius * FINER, 255)
+        self.image.paste(whole.crop((x, y, x + width, y + height)), (left, top), mask)
+        if frame:
+            self.box(box, None, frame, radius)
+
+    def words(self, text: str, box: Box, size: int = 22, color: str = TEXT) -> None:
+        """A quotation in a card, one line for each line of the text."""
+        self.box(box)
+        middle = box[0] + box[2] / 2, box[1] + box[3] / 2
+        self.draw.multiline_text(
+            (middle[0] * FINER, middle[1] * FINER),
+            text,
+            color,
+            ImageFont.load_default(size * FINER),
+            "mm",
+            spacing=8 * FINER,
+            align="center",
+        )
+
+    def arrow(self, start: tuple[float, float], end: tuple[float, float], color: str = FAINT) -> None:
+        """A straight arrow, to the right or down."""
+        (x0, y0), (x1, y1) = start, end
+        self.draw.line((x0 * FINER, y0 * FINER, x1 * FINER, y1 * FINER), color, 3 * FINER)
+        head = (
+            [(x1, y1), (x1 - 9, y1 - 7), (x1 - 9, y1 + 7)]
+            if y0 == y1
+            else [(x1, y1), (x1 - 7, y1 - 9), (x1 + 7, y1 - 9)]
+        )
+        self.draw.polygon([(x * FINER, y * FINER) for x, y in head], color)
+
+    def finished(self) -> Image.Image:
+        return self.image.resize((SIZE, SIZE), Image.Resampling.LANCZOS)
+
+
+def _corners(box: Box) -> tuple[int, int, int, int]:
+    left, top, width, height = box
+    return round(left * FINER), round(top * FINER), round((left + width) * FINER), round((top + height) * FINER)
+
+
+def _masked(photo: Image.Image) -> Image.Image:
+    """The right panel of a diptych before it is edited: the same picture behind a veil."""
+    return Image.blend(photo.filter(ImageFilter.GaussianBlur(6)), Image.new("RGB", photo.size, CARD), 0.72)
+
+
+def _noisy(photo: Image.Image, share: float) -> Image.Image:
+    return Image.blend(
+        photo.filter(ImageFilter.GaussianBlur(10)), Image.effect_noise(photo.size, 90).convert("RGB"), share
+    )
+
+
+def _diptych(card: Card, photo: Image.Image) -> None:
+    card.picture(photo, (32, 40, 220, 270))
+    card.picture(_masked(photo), (260, 40, 220, 270), BLUE)
+    card.text((370, 175), "?", 90, BLUE, "mm")
+    card.words(f"“{HAIR}”", (32, 330, 448, 56), 24)
+
+
+def _experts(card: Card, photo: Image.Image) -> None:
+    card.picture(photo, (32, 40, 200, 270))
+    card.arrow((240, 175), (284, 175))
+    for number in range(4):
+        chosen = number == 1
+        top = 40 + number * 70
+        card.box((292, top, 188, 58), GREEN if chosen else CARD)
+        card.text((386, top + 29), f"expert {number + 1}", 22, BACKGROUND if chosen else FAINT, "mm")
+    card.words(f"“{HAIR}”", (32, 330, 448, 56), 24)
+
+
+def _candidates(card: Card, photo: Image.Image) -> None:
+    for place in range(6):
+        left, top = 32 + place % 3 * 154, 40 + place // 3 * 176
+        won = place == 4
+        card.picture(_noisy(photo, 0.3 if won else 0.62), (left, top, 140, 140), GREEN if won else None)
+        card.text((left + 70, top + 155), f"seed {42 + place}", 17, GREEN if won else FAINT, "mm")
+
+
+def _turns(card: Card, photo: Image.Image) -> None:
+    card.picture(photo, (32, 40, 128, 80), None, 8)
+    for number, edit in enumerate((HAIR, "add a red scarf", "make it night"), start=1):
+        top = 40 + number * 88
+        card.arrow((96, top - 7), (96, top + 1), BLUE)
+        card.picture(_masked(photo), (32, top + 2, 128, 76), BLUE, 8)
+        card.box((172, top + 2, 308, 76))
+        card.text((192, top + 40), str(number), 26, BLUE, "lm")
+        card.text((222, top + 40), f"“{edit}”", 19, TEXT, "lm")
+
+
+def _sizes(card: Card, photo: Image.Image) -> None:
+    for box in ((32, 40, 250, 140), (296, 40, 184, 264), (32, 194, 118, 192), (164, 194, 118, 110)):
+        card.picture(photo, box)
+    card.words(f"“{HAIR}”", (164, 318, 316, 68), 22)
+
+
+def _described(card: Card, photo: Image.Image) -> None:
+    card.picture(photo, (32, 40, 220, 250))
+    card.picture(_masked(photo), (260, 40, 220, 250), BLUE)
+    card.text((370, 165), "?", 90, BLUE, "mm")
+    card.words("“a woman in an\norange spacesuit”", (32, 302, 220, 84), 20)
+    card.words("“make her hair\ndark green”", (260, 302, 220, 84), 20)
+
+
+def _inverted(card: Card, photo: Image.Image) -> None:
+    card.picture(photo, (96, 40, 140, 150))
+    card.arrow((246, 115), (272, 115))
+    card.picture(Image.effect_noise(photo.size, 110).convert("RGB"), (282, 40, 134, 150))
+    card.arrow((349, 198), (349, 224), BLUE)
+    card.picture(photo, (96, 234, 158, 152))
+    card.picture(_masked(photo), (262, 234, 158, 152), BLUE)
+    card.text((341, 310), "?", 70, BLUE, "mm")
+
+
+THUMBNAILS: dict[str, tuple[str, str, Callable[[Card, Image.Image], None]]] = {
+    "icedit": ("ICEdit", "A picture and one sentence in, the edit out", _diptych),
+    "icedit_moe": ("ICEdit MoE", "With the paper's mixture of LoRA experts", _experts),
+    "icedit_early_filter": ("ICEdit Early Filter", "Six seeds tried, the best one finished", _candidates),
+    "icedit_multi_turn": ("ICEdit Multi-Turn", "One edit after another, each on the last", _turns),
+    "icedit_mixed_sizes": ("ICEdit Mixed Sizes", "Many pictures of any shape in one run", _sizes),
+    "icedit_text_to_image": ("ICEdit without Training", "Plain FLUX.1-dev, told what the picture shows", _described),
+    "icedit_inversion": ("ICEdit Inversion", "Plain FLUX.1-dev, from the picture's own noise", _inverted),
+}
+"""By workflow: title, subtitle, drawing."""
+
+
+def main() -> None:
+    """Write every thumbnail beside its workflow."""
+    with Image.open(PHOTO) as opened:
+        photo = opened.convert("RGB")
+    for name, (title, subtitle, draw) in THUMBNAILS.items():
+        card = Card(title, subtitle)
+        draw(card, photo)
+        card.finished().save(FOLDER / f"{name}.jpg", quality=88)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,100 @@
+"""Several edits in a row: one turn is a subgraph, so that it is one node on the canvas."""
+
+from functools import partial
+
+from .edit import EXAMPLE_PICTURE, SEED, Models, edit, ksampler, loaded, models_note, moe_lora, restored, saved
+from .graph import Graph, NodeInfo, Port, Subgraph
+from .models import MOE_LORA
+
+TURN = "Image Edit Turn (ICEdit)"
+INSTRUCTIONS = ("make her hair dark green", "give her round glasses", "make the background a sunny beach")
+HUNDRED = 100
+"""Ids inside turn n start with n * 100 + 1."""
+
+DESCRIPTION = (
+    "One edit of a picture with ICEdit: connect FLUX.1-Fill with an ICEdit LoRA, its text encoders, its VAE and a "
+    "picture, and say what should change. The picture comes back at its own size, and what the edit did not touch "
+    "keeps its very pixels. Put one behind the other for several edits in a row."
+)
+
+USE_NOTE = """## How to use
+
+1. Choose your picture in **Load Image**.
+2. Write **one plain command** in each turn. Every turn edits what the turn before it made.
+3. Run. The last turn's picture is saved, each turn's is shown below it.
+
+**Not the picture you wanted?** Look for the first turn that went wrong and change its `seed` or its words. The turns
+before it are not run again: seeds stay as they are until you change them.
+
+**What no turn touched is still your picture's own pixels**, because `restore` is `blend`. To say where a turn may
+paint, connect a mask to its `region`.
+
+More turns: copy one, connect it behind the last. Fewer: remove one or bypass it. The symbol in a turn's corner opens
+what is inside: steps, guidance, panels for wide pictures.
+
+A turn for your own workflows is in the node library: search for **Image Edit Turn**."""
+
+
+def turn(info: NodeInfo, number: int = 1) -> Subgraph:
+    """One edit from picture to picture.
+
+    Every turn of a workflow is a subgraph of its own: pages of ComfyUI 0.16 have one text for all nodes that share one.
+    """
+    subgraph = Subgraph(
+        TURN,
+        info,
+        first_id=HUNDRED * number + 1,
+        ports=("model", "clip", "vae", "image", "region", "instruction", "seed", "restore"),
+        description=DESCRIPTION,
+        search_aliases=("ICEdit", "in-context edit", "multi-turn edit", "edit again"),
+    )
+    models = Models(Port("model"), Port("clip"), Port("vae"))
+    # Fixed, so that a turn that came out well is not run again.
+    sampler = partial(ksampler, seed=Port("seed"), seed_control="fixed")
+    source = {"image": "None", "image_input": Port("image"), "region": Port("region")}
+    picture, latent = edit(subgraph, models, source, Port("instruction"), sampler)
+    edited = restored(subgraph, models, picture, latent, Port("restore"))
+    subgraph.outputs = {"image": edited["image"], "changed": edited["changed"]}
+    return subgraph
+
+
+def icedit_multi_turn(info: NodeInfo) -> Graph:
+    """Three turns with the mixture of LoRA experts."""
+    graph = Graph("icedit_multi_turn", info)
+    models = loaded(graph, moe_lora(graph))
+    source = graph.add("LoadImage", (20, 860), (330, 380), values={"image": EXAMPLE_PICTURE})
+    image, turns = source["IMAGE"], []
+    for number, instruction in enumerate(INSTRUCTIONS, 1):
+        values = {
+            "model": models.model,
+            "clip": models.clip,
+            "vae": models.vae,
+            "image": image,
+            "instruction": instruction,
+            "seed": SEED + number - 1,
+            "restore": "blend",
+        }
+        place = (420 + 380 * (number - 1), 60)
+        node = graph.place(turn(info, number), place, (340, 380), title=f"Turn {number}", values=values)
+        turns.append(node)
+        image = node["image"]
+    for node in turns:
+        below = (node.position[0], 520)
+        graph.add("PreviewImage", below, (340, 380), values={"images": node["image"]}, in_api=False)
+    saved(graph, source["IMAGE"], image, (1600, 60))
+    graph.group("1. Models", (0, -40, 370, 810))
+    graph.group("2. Your picture", (0, 790, 370, 470))
+    graph.group("3. Turns", (400, -40, 1140, 960))
+    graph.group("4. Result", (1580, -40, 1040, 760))
+    graph.note((-480, 60), (440, 400), "How to use", USE_NOTE)
+    models_note(graph, (-480, 510), MOE_LORA)
+    return graph
+
+
+def turn_blueprint(info: NodeInfo) -> Graph:
+    """The turn for the page's node library."""
+    graph = Graph(TURN, info)
+    graph.place(
+        turn(info), (0, 0), (340, 420), values={"instruction": INSTRUCTIONS[0], "seed": SEED, "restore": "blend"}
+    )
+    return graph
