@@ -48,7 +48,8 @@ def _version(name: str) -> tuple[str, int, int]:
     try:
         path = folder_paths.get_full_path_or_raise("loras", name)
         state = Path(path).stat()
-    except OSError as error:
+    # The host does not compare a name from a link with its list: it may be on another drive, or no text at all.
+    except (OSError, ValueError, TypeError) as error:
         raise FileError(
             f"There is no file {name!r} in ComfyUI's loras folders. Put it into models/loras and refresh (R), or "
             "choose another."
