@@ -1,7 +1,8 @@
-"""Where the shipped workflows are."""
+"""Where the pack and its shipped workflows are."""
 
 from pathlib import Path
 
-WORKFLOWS = Path(__file__).resolve().parents[2] / "workflows"
+PACK = Path(__file__).resolve().parents[2]
+WORKFLOWS = PACK / "workflows"
 PAGE_WORKFLOWS = sorted(WORKFLOWS.glob("*.json"))
 API_WORKFLOWS = sorted((WORKFLOWS / "api").glob("*.json"))
