@@ -75,3 +75,12 @@ def server(host_environment, tiny_models):
 
     with running_server(host_environment, tiny_models) as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def guarded(host_environment, tiny_models, tmp_path_factory):
+    """A server that is watched, with canaries outside its folders and a judge's key in its environment."""
+    from support.guarded import guarded_server
+
+    with guarded_server(host_environment, tiny_models, tmp_path_factory.mktemp("guarded")) as running:
+        yield running
