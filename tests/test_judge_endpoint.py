@@ -94,6 +94,8 @@ def test_a_judge_over_http_decides():
         ("http://localhost:11434/", "http://localhost:11434/v1/chat/completions"),
         (" https://example.org/api/v1/ ", "https://example.org/api/v1/chat/completions"),
         ("http://[::1]:8000/v1/chat/completions", "http://[::1]:8000/v1/chat/completions"),
+        ("http://localhost/prompt#", "http://localhost/prompt/chat/completions"),
+        ("http://localhost/prompt?", "http://localhost/prompt/chat/completions"),
     ],
 )
 def test_addresses(base_url, url, monkeypatch):

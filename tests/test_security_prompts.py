@@ -46,7 +46,10 @@ def linked(text: str) -> Prompt:
     """Nodes that hand a text on as "any type": the host then compares it with no list of choices."""
     return {
         "text": {"class_type": "PrimitiveString", "inputs": {"value": text}},
-        "link": {"class_type": "ComfySwitchNode", "inputs": {"switch": True, "on_true": ["text", 0]}},
+        "link": {
+            "class_type": "ComfySwitchNode",
+            "inputs": {"switch": True, "on_true": ["text", 0], "on_false": ["text", 0]},
+        },
     }
 
 
@@ -139,11 +142,11 @@ ADDRESSES = [
     ("http://2852039166/", STRANGER),
     ("http://0.0.0.0:8188", STRANGER),
     ("http://127.0.0.1.evil.example.org/v1", STRANGER),
-    ("http://localhost\r\nX-Evil: 1.example.org/v1", "NOT_REACHED"),
+    ("http://localhost\r\nX-Evil: 1.example.org/v1", NO_ADDRESS),
     ("http://localhost:80@evil.example.org/v1", SECRET_IN_ADDRESS),
     ("http://localhost\\@evil.example.org/v1", SECRET_IN_ADDRESS),
     ("http://localhost/v1?next=", SECRET_IN_ADDRESS),
-    ("http://localhost/prompt#", SECRET_IN_ADDRESS),
+    ("http://localhost/prompt#/", SECRET_IN_ADDRESS),
 ]
 PREFIXES = ["{up}/icedit", "{out}/icedit", "x/../{up}/icedit", "%date%/../{up}/icedit"]
 LINKS = [

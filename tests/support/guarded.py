@@ -134,8 +134,12 @@ def _write_inputs(folder: Path, outside: Path) -> None:
     Image.effect_noise((64, 64), 80).convert("RGB").save(folder / "fine.png")
     (folder / "text.png").write_text("no picture")
     # A header that promises 60 000 x 60 000 pixels.
-    head = struct.pack(">4sIIBBBBB", b"IHDR", 60000, 60000, 8, 2, 0, 0, 0)
-    chunk = struct.pack(">I", 13) + head + struct.pack(">I", zlib.crc32(head))
-    (folder / "bomb.png").write_bytes(b"\x89PNG\r\n\x1a\n" + chunk)
+    header = struct.pack(">IIBBBBB", 60000, 60000, 8, 2, 0, 0, 0)
+    chunks = _png_chunk(b"IHDR", header) + _png_chunk(b"IDAT", zlib.compress(b"")) + _png_chunk(b"IEND", b"")
+    (folder / "bomb.png").write_bytes(b"\x89PNG\r\n\x1a\n" + chunks)
     (folder / "folder.png").mkdir()
     (folder / "linked").symlink_to(outside / "deeper", target_is_directory=True)
+
+
+def _png_chunk(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
