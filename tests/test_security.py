@@ -14,9 +14,8 @@ from icedit.headless.workflow import load_workflow, with_picture, with_value
 from PIL import Image
 from support.chat_server import ChatServer, Reply, says
 from support.guarded import KEY
-from support.workflows import API_WORKFLOWS, PACK, WORKFLOWS
+from support.workflows import API_WORKFLOWS, NODE_FOLDERS, PACK, WORKFLOWS
 
-FOLDERS = ("diptych", "early_filter", "host", "moe_lora", "nodes")
 OTHER_MODELS = {"kontext_early_filter.json"}
 NETWORK = ("socket.connect", "socket.getaddrinfo", "socket.gethostbyname", "socket.sendto")
 
@@ -130,7 +129,7 @@ def check_metadata(guarded, name, content):
 class TestCode:
     """What holds for every line, not for the prompts that were tried. Ruff's security rules hold the rest."""
 
-    @pytest.mark.parametrize("folder", FOLDERS)
+    @pytest.mark.parametrize("folder", NODE_FOLDERS)
     def test_no_route_is_added_to_the_server(self, folder):
         for path in (PACK / folder).rglob("*.py"):
             names = {node.attr for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Attribute)}
@@ -140,7 +139,7 @@ class TestCode:
         wanted = re.compile(r"\b(aiohttp|requests|urllib\.request|httpx|http\.client|socket)\b")
         using = {
             path.relative_to(PACK).as_posix()
-            for folder in FOLDERS
+            for folder in NODE_FOLDERS
             for path in (PACK / folder).rglob("*.py")
             for node in ast.walk(ast.parse(path.read_text()))
             if isinstance(node, ast.Import | ast.ImportFrom) and wanted.search(ast.unparse(node))
@@ -150,7 +149,7 @@ class TestCode:
     def test_environment_variables_are_read_in_one_place(self):
         readers = {
             path.relative_to(PACK).as_posix()
-            for folder in FOLDERS
+            for folder in NODE_FOLDERS
             for path in (PACK / folder).rglob("*.py")
             if re.search(r"\benviron\b|\bgetenv\b", path.read_text())
         }

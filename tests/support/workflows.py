@@ -6,3 +6,10 @@ PACK = Path(__file__).resolve().parents[2]
 WORKFLOWS = PACK / "workflows"
 PAGE_WORKFLOWS = sorted(WORKFLOWS.glob("*.json"))
 API_WORKFLOWS = sorted((WORKFLOWS / "api").glob("*.json"))
+
+NODE_FOLDERS = sorted(
+    path.parent.name
+    for path in PACK.glob("*/__init__.py")
+    if path.parent.name not in ("headless", "tests", "workflows")
+)
+"""What ComfyUI loads: everything but the client, the tests and the workflows."""
