@@ -34,7 +34,7 @@ WARM_UP = 0.2
 
 VALID, INVALID, INTERRUPTED = "valid", "invalid", "interrupted"
 SHORT = {
-    "DiptychCreate.panel_width": 64, "KSampler.steps": 2, "EarlyFilterSampler.steps": 3,
+    "DiptychCreate.panel_width": 96, "KSampler.steps": 2, "EarlyFilterSampler.steps": 3,
     "EarlyFilterSampler.candidates": 3, "EarlyFilterSampler.probe_steps": 1, "EarlyFilterSampler.keep": 2,
 }  # fmt: skip
 WORKFLOWS = ("icedit", "icedit_moe", "icedit_early_filter")

@@ -1,5 +1,6 @@
 """Adapter files in the host's loras folders; the last ones read are kept."""
 
+import hashlib
 from collections import OrderedDict
 from pathlib import Path
 
@@ -40,8 +41,8 @@ def held_adapter(name: str) -> HeldAdapter:
 
 
 def fingerprint(name: str) -> str:
-    """Changes when the file does, without reading it."""
-    return repr(_version(name))
+    """Changes when the file does, without reading it. A hash: the host saves it in pictures, where no path belongs."""
+    return hashlib.sha256(repr(_version(name)).encode()).hexdigest()
 
 
 def _version(name: str) -> tuple[str, int, int]:
