@@ -57,36 +57,31 @@ def judged(guarded, chat, swap_order=False):
 
 @pytest.mark.server
 class TestWatched:
-    def test_the_watch_sees_files_and_their_readers(self, guarded, tmp_path):
-        """What the other tests find nothing in would show something."""
-        start = guarded.audit.stat().st_size
-        run(guarded, quick(WORKFLOWS / "api" / "icedit_moe.json"))
-        opened = [event[1] for event in guarded.events(start) if event[0] == "open"]
-        assert str(guarded.server.folder / "input" / "fine.png") in opened
-        (guarded.outside / "control.txt").write_text("x")
-        os.utime(guarded.outside / "control.txt", (0, 1))
-        if os.stat(guarded.outside / "control.txt").st_atime == 0:
-            (guarded.outside / "control.txt").read_text()
-            assert guarded.read_outside() in ([guarded.outside / "control.txt"], []), "others were read too"
-        (guarded.outside / "control.txt").unlink()
+    def test_the_watch_sees_a_reader(self, guarded):
+        """Where the crafted prompts leave no trace, one would be seen."""
+        control = guarded.outside / "control.txt"
+        control.write_text("x")
+        os.utime(control, (0, control.stat().st_mtime))
+        assert guarded.read_outside() == []
+        control.read_text()
+        seen = guarded.read_outside()
+        control.unlink()
+        if not seen:
+            pytest.skip("this file system keeps no times of access; the interpreter's record alone is looked at")
+        assert seen == [control]
 
     @pytest.mark.parametrize(
         "path", [path for path in API_WORKFLOWS if path.name not in OTHER_MODELS], ids=lambda path: path.name
     )
-    def test_a_workflow_calls_nobody_and_unpickles_nothing(self, guarded, path):
-        start = guarded.audit.stat().st_size
+    def test_a_workflow_calls_nobody_unpickles_nothing_and_writes_its_pictures_only(self, guarded, path):
+        before, start = guarded.files(), guarded.audit.stat().st_size
         _, pictures = run(guarded, quick(path))
-        assert pictures
         events = guarded.events(start)
-        assert events
+        assert str(guarded.server.folder / "input" / "fine.png") in {event[1] for event in events if event[0] == "open"}
         assert not [event for event in events if event[0] in NETWORK or event[0].startswith(("pickle.", "subprocess."))]
-
-    def test_the_pack_writes_pictures_only(self, guarded):
-        before = guarded.files()
-        _, pictures = run(guarded, quick(WORKFLOWS / "api" / "icedit_early_filter.json"))
         new = guarded.files().keys() - before.keys()
         assert {path.name for path in new} == pictures.keys()
-        assert {path.relative_to(guarded.server.folder).parts[0] for path in new} == {"output", "temp"}
+        assert {path.relative_to(guarded.server.folder).parts[0] for path in new} <= {"output", "temp"}
 
     def test_a_judges_server_alone_is_called_and_alone_learns_the_key(self, guarded):
         start = guarded.audit.stat().st_size
