@@ -45,6 +45,10 @@ def fit_layout(
     if fit == CROP:
         if not regions:
             raise ValueError("fit is crop_to_region, but there is no region. Connect a mask to region, or change fit.")
+        if not 0 <= margin < math.inf:
+            raise ValueError(
+                f"margin is {margin}, expected a number from 0 on, as a share of the region's longer side."
+            )
         boxes = crop_boxes(source, regions, margin, smallest=panel_width // 2)
         return DiptychLayout(panel_size(boxes[0].size, panel_width), source, boxes)
     if fit == TILES:

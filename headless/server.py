@@ -48,6 +48,7 @@ def running_server(
     models: Path,
     arguments: Sequence[str] = ("--cpu",),
     pack_name: str = "comfyui-icedit",
+    pack: Path = PACK,
 ) -> Iterator[Server]:
     """Start ComfyUI on a free port with `models` as its models folder; stop it and remove its folders afterwards.
 
@@ -55,14 +56,15 @@ def running_server(
         environment: which ComfyUI, from `environment.prepare`.
         models: a folder with `diffusion_models/`, `vae/` and so on.
         arguments: further command line arguments for ComfyUI.
-        pack_name: the folder name under custom_nodes that this pack gets.
+        pack_name: the folder name under custom_nodes that the pack gets.
+        pack: the pack's folder, this one if nothing is said.
 
     Raises:
         ServerError: the server ended or stayed silent instead of answering.
     """
     with tempfile.TemporaryDirectory(prefix="icedit-", ignore_cleanup_errors=True) as name:
         folder = Path(name)
-        _lay_out(folder, models, pack_name)
+        _lay_out(folder, models, pack, pack_name)
         url, command = _command(environment, folder, arguments)
         log_file = folder / "comfyui.log"
         with open(log_file, "wb") as output:
@@ -77,10 +79,10 @@ def running_server(
             _stop(process)
 
 
-def _lay_out(folder: Path, models: Path, pack_name: str) -> None:
+def _lay_out(folder: Path, models: Path, pack: Path, pack_name: str) -> None:
     for part in ("custom_nodes", "input", "output", "temp", "user"):
         (folder / part).mkdir()
-    _link(PACK, folder / "custom_nodes" / pack_name)
+    _link(pack, folder / "custom_nodes" / pack_name)
     _link(TINY_TEXT_ENCODERS, folder / "custom_nodes" / "tiny-text-encoders")
     kinds = sorted(entry.name for entry in models.iterdir() if entry.is_dir())
     lines = ["icedit:", f"  base_path: {models.as_posix()!r}", *(f"  {kind}: {kind}/" for kind in kinds)]

@@ -1,5 +1,6 @@
 """Adapter files in the host's loras folders; the last ones read are kept."""
 
+import hashlib
 from collections import OrderedDict
 from pathlib import Path
 
@@ -40,15 +41,16 @@ def held_adapter(name: str) -> HeldAdapter:
 
 
 def fingerprint(name: str) -> str:
-    """Changes when the file does, without reading it."""
-    return repr(_version(name))
+    """Changes when the file does, without reading it. A hash: the host saves it in pictures, where no path belongs."""
+    return hashlib.sha256(repr(_version(name)).encode()).hexdigest()
 
 
 def _version(name: str) -> tuple[str, int, int]:
     try:
         path = folder_paths.get_full_path_or_raise("loras", name)
         state = Path(path).stat()
-    except OSError as error:
+    # The host does not compare a name from a link with its list: it may be on another drive, or no text at all.
+    except (OSError, ValueError, TypeError) as error:
         raise FileError(
             f"There is no file {name!r} in ComfyUI's loras folders. Put it into models/loras and refresh (R), or "
             "choose another."

@@ -1,5 +1,6 @@
 """Text and picture conditioning through the host's own nodes."""
 
+import math
 from typing import Any
 
 import node_helpers
@@ -15,8 +16,10 @@ def encode_prompt(clip: Any, prompt: str, guidance: float) -> Conditioning:
     """Encode a prompt and put FLUX guidance on it; 0 leaves the conditioning's guidance as it is.
 
     Raises:
-        ValueError: when there is no text encoder.
+        ValueError: when there is no text encoder, or the guidance is no number.
     """
+    if not math.isfinite(guidance):
+        raise ValueError(f"guidance is {guidance}, expected a finite number. ICEdit uses 50, 0 leaves it as it is.")
     if clip is None:
         raise ValueError(
             "clip is empty: the loader before it brought no text encoder. FLUX.1-Fill files contain none; load "

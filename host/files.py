@@ -18,8 +18,10 @@ def input_picture(name: str) -> Path:
     """Path of a picture named by an upload widget ("cat.png", "sub/cat.png", "cat.png [output]").
 
     Raises:
-        ValueError: when the name leads outside the host's folders or no such file exists.
+        ValueError: when it is no name, leads outside the host's folders, or no such file exists.
     """
+    if not isinstance(name, str):
+        raise ValueError(f"image is {name!r}, expected the name of a picture in ComfyUI's input folder.")
     bare, folder = folder_paths.annotated_filepath(name)
     folder = os.path.abspath(folder or folder_paths.get_input_directory())
     path = os.path.abspath(os.path.join(folder, bare))

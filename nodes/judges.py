@@ -107,8 +107,9 @@ class EditJudgeEndpoint(io.ComfyNode):
             category=CATEGORY,
             description="Lets a vision-language model on a server of yours look at your picture beside the edits and "
             "choose: Ollama, llama.cpp, vLLM, LM Studio or any other with the OpenAI chat interface. Your picture and "
-            "the previews are sent to that server, and only while judging. A server that wants a key gets it from "
-            f"the environment variable {KEY_VARIABLE}; if it is not on this machine, name it in {HOSTS_VARIABLE} too.",
+            "the previews are sent to that server, and only while judging. A server that is not on this machine has "
+            f"to be named in the environment variable {HOSTS_VARIABLE}, because workflows may come from anyone; one "
+            f"that wants a key gets it from {KEY_VARIABLE}.",
             search_aliases=["ICEdit", "early filter", "Ollama", "OpenAI", "vLLM", "LM Studio", "llama.cpp"],
             inputs=[
                 io.String.Input(

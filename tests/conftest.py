@@ -88,3 +88,12 @@ def comfy(server):
     shutil.copy(PACK / "headless" / "astronaut.jpg", server.folder / "input" / "example.png")
     with comfy_page(server.url) as page:
         yield page
+
+
+@pytest.fixture(scope="session")
+def guarded(host_environment, tiny_models, tmp_path_factory):
+    """A server that is watched, with canaries outside its folders and a judge's key in its environment."""
+    from support.guarded import guarded_server
+
+    with guarded_server(host_environment, tiny_models, tmp_path_factory.mktemp("guarded")) as running:
+        yield running

@@ -94,7 +94,9 @@ def test_terms_add_up_by_their_weights():
     assert mixed == pytest.approx(expected, abs=1e-6)
 
 
-@pytest.mark.parametrize("weights", [{"text": 0, "source": 0, "direction": 0}, {"source": -1}])
+@pytest.mark.parametrize(
+    "weights", [{"text": 0, "source": 0, "direction": 0}, {"source": -1}, {"text": math.nan}, {"text": math.inf}]
+)
 def test_senseless_weights_are_refused(weights):
     with pytest.raises(ValueError, match="weights are"):
         CLIPJudge(KNOWN, **weights)

@@ -94,9 +94,12 @@ def test_a_judge_over_http_decides():
         ("http://localhost:11434/", "http://localhost:11434/v1/chat/completions"),
         (" https://example.org/api/v1/ ", "https://example.org/api/v1/chat/completions"),
         ("http://[::1]:8000/v1/chat/completions", "http://[::1]:8000/v1/chat/completions"),
+        ("http://localhost/prompt#", "http://localhost/prompt/chat/completions"),
+        ("http://localhost/prompt?", "http://localhost/prompt/chat/completions"),
     ],
 )
-def test_addresses(base_url, url):
+def test_addresses(base_url, url, monkeypatch):
+    monkeypatch.setenv(api_key.HOSTS_VARIABLE, "example.org")
     assert Endpoint(base_url, "m").url == url
 
 
@@ -277,16 +280,38 @@ def test_the_key_reaches_the_server_and_nothing_else(monkeypatch, caplog, capfd)
     assert "sk-cana" not in everything
 
 
-def test_the_key_goes_only_to_hosts_that_the_environment_names(monkeypatch):
+STRANGERS = [
+    "https://api.example.org/v1", "http://localhost.example.org/v1", "http://192.168.1.5/v1", "http://0.0.0.0:80/v1",
+    "http://169.254.169.254/latest/meta-data", "http://2130706433/v1", "http://127.1/v1", "http://localhost%00.org/v1",
+    "http://127.0.0.1\t.example.org/v1", "http://\uff4cocalhost/v1", "http://[fe80::1]/v1", "http://localhost./v1",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("stranger", STRANGERS)
+def test_nobody_is_asked_whom_the_environment_does_not_name(stranger, monkeypatch):
+    monkeypatch.setenv(api_key.KEY_VARIABLE, CANARY)
+    with pytest.raises(ValueError, match=rf"not this machine.*{api_key.HOSTS_VARIABLE}") as caught:
+        Endpoint(stranger, "m")
+    assert CANARY not in str(caught.value)
+    assert api_key.key_for(stranger) is None
+
+
+def test_this_machine_and_the_hosts_that_the_environment_names_are_asked(monkeypatch):
     monkeypatch.setenv(api_key.KEY_VARIABLE, CANARY)
     assert api_key.key_for("http://localhost:1234/v1") == CANARY
     assert api_key.key_for("http://[::1]:1234/v1") == CANARY
-    for stranger in ("https://api.example.org/v1", "http://localhost.example.org/v1", "http://192.168.1.5/v1"):
-        assert api_key.key_for(stranger) is None
-        assert api_key.HOSTS_VARIABLE in api_key.no_key_sent(stranger)
     monkeypatch.setenv(api_key.HOSTS_VARIABLE, "other.org, API.example.org")
     assert api_key.key_for("https://api.example.org/v1") == CANARY
-    assert api_key.key_for("https://evil.api.example.org/v1") is None
+    assert Endpoint("https://api.example.org/v1", "m").url == "https://api.example.org/v1/chat/completions"
+    for stranger in ("https://evil.api.example.org/v1", "https://api.example.org.evil.org/v1"):
+        assert api_key.key_for(stranger) is None
+        with pytest.raises(ValueError, match="not this machine"):
+            Endpoint(stranger, "m")
+
+
+def test_the_address_that_was_checked_is_the_one_that_is_asked():
+    """urlsplit leaves tabs and line breaks out; what a client would make of them does not matter."""
+    assert Endpoint("http://local\thost:11434/v\n1", "m").url == "http://localhost:11434/v1/chat/completions"
 
 
 def test_a_key_that_would_break_the_header_is_refused_and_not_repeated(monkeypatch):

@@ -354,6 +354,11 @@ class TestErrors:
         with pytest.raises(ValueError, match="5000 x 3: that would be 2222 panels, expected at most 32"):
             make_diptych(torch.rand(1, 3, 5000, 3), fit="tiles")
 
+    @pytest.mark.parametrize("margin", [float("nan"), float("inf"), -1.0])
+    def test_a_margin_that_is_none(self, margin):
+        with pytest.raises(ValueError, match="margin is"):
+            make_diptych(torch.rand(1, 96, 128, 3), 128, torch.ones(1, 96, 128), "copy", "crop_to_region", margin)
+
     def test_a_box_outside_the_picture(self):
         with pytest.raises(ValueError, match=r"100 x 50 at \(30, 0\) lies outside the picture, which is 128 x 96"):
             DiptychLayout(Size(128, 96), Size(128, 96), (Box(30, 0, 100, 50),))

@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 from icedit.headless.batch import Edit, run_edits
 from icedit.headless.client import ComfyClient, ComfyError
-from icedit.headless.server import running_server
 from icedit.headless.workflow import load_workflow, with_instruction, with_picture, with_seed, with_value
 from PIL import Image
 
@@ -150,27 +149,3 @@ class TestFailures:
                 pytest.fail("the server still works on the cancelled prompt")
 
         asyncio.run(go())
-
-
-@pytest.fixture(scope="class")
-def dashed_server(host_environment, tiny_models):
-    with running_server(host_environment, tiny_models, pack_name="my-icedit-1.0") as server:
-        yield server
-
-
-class TestAnotherFolderName:
-    """The pack installed under a name with dashes and dots."""
-
-    def test_the_nodes_are_there(self, dashed_server):
-        with urllib.request.urlopen(f"{dashed_server.url}/object_info/DiptychCreate") as answer:
-            assert json.load(answer)["DiptychCreate"]["python_module"] == "custom_nodes.my-icedit-1.0"
-
-    def test_a_server_that_dies_in_the_middle(self, dashed_server, quick, picture):
-        async def go():
-            async with ComfyClient(dashed_server.url) as client:
-                name = await client.upload_picture(picture)
-                long = with_value(with_picture(quick, name), "KSampler.steps=10000")
-                await client.run(long, lambda _: dashed_server.process.kill())
-
-        with pytest.raises(ComfyError, match="connection to the server was lost"):
-            asyncio.run(go())

@@ -1,7 +1,7 @@
-"""The key of a judge's server. It comes from the environment and nowhere else: prompts are saved into pictures.
+"""Which servers a judge may ask, and the key for them. Both come from the environment and nowhere else.
 
-A workflow comes from anyone and names the server, so the key goes only to this machine and to hosts that the
-environment names too.
+A workflow comes from anyone and names the server, so pictures and the key go only to this machine and to hosts that
+the environment names. Prompts are saved into pictures, so no key may stand in one.
 """
 
 import ipaddress
@@ -14,28 +14,41 @@ KEY_VARIABLE = "ICEDIT_JUDGE_API_KEY"
 HOSTS_VARIABLE = "ICEDIT_JUDGE_API_HOSTS"
 
 
+def check_host(url: str) -> None:
+    """Check that a judge may ask the server at this address.
+
+    Raises:
+        ValueError: it is not on this machine, and the environment does not name it.
+    """
+    host = _host(url)
+    if not _allowed(host):
+        raise ValueError(
+            f"base_url leads to {host}, which is not this machine. Your picture would be sent there, and workflows may "
+            f"come from anyone. If you trust that server, put {host} into the environment variable {HOSTS_VARIABLE} "
+            "(comma-separated) before starting ComfyUI."
+        )
+
+
 def key_for(url: str) -> str | None:
     """The key for the server at this address, None when there is none or this server may not have it.
 
     Raises:
         JudgeError: the key holds characters that would break a header; the key is not repeated.
     """
-    key, host = os.environ.get(KEY_VARIABLE, "").strip(), (urlsplit(url).hostname or "").lower()
-    if not key or not (_is_this_machine(host) or host in _named_hosts()):
+    key = os.environ.get(KEY_VARIABLE, "").strip()
+    if not key or not _allowed(_host(url)):
         return None
     if not (key.isascii() and key.isprintable()):
         raise JudgeError(f"The environment variable {KEY_VARIABLE} holds characters that no key can have.")
     return key
 
 
-def no_key_sent(url: str) -> str:
-    """What to do when a server asks for a key and `key_for` gave none."""
-    if not os.environ.get(KEY_VARIABLE, "").strip():
-        return f"Put the key into the environment variable {KEY_VARIABLE} before starting ComfyUI."
-    return (
-        f"The key from {KEY_VARIABLE} was not sent, because workflows may come from anyone: allow it by putting "
-        f"{urlsplit(url).hostname} into the environment variable {HOSTS_VARIABLE} (comma-separated)."
-    )
+def _host(url: str) -> str:
+    return (urlsplit(url).hostname or "").lower()
+
+
+def _allowed(host: str) -> bool:
+    return _is_this_machine(host) or host in _named_hosts()
 
 
 def _named_hosts() -> set[str]:

@@ -1,6 +1,7 @@
 """A judge by CLIP or SigLIP embeddings of source, edit and instruction, from a local folder in transformers' format."""
 
 import json
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -134,8 +135,10 @@ class CLIPJudge(Judge):
 
     def __post_init__(self) -> None:
         weights = (self.text, self.source, self.direction)
-        if min(weights) < 0 or max(weights) == 0:
-            raise ValueError(f"The weights are {weights}: none may be below 0, and one at least must be above it.")
+        if not all(0 <= weight < math.inf for weight in weights) or max(weights) == 0:
+            raise ValueError(
+                f"The weights are {weights}: all must be numbers, none below 0, and one at least above it."
+            )
 
     @property
     @override

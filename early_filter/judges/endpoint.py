@@ -9,10 +9,10 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
+from urllib.parse import urlsplit, urlunsplit
 
 from ..judge import JudgeError, Poll
-from .api_key import KEY_VARIABLE, key_for, no_key_sent
+from .api_key import KEY_VARIABLE, check_host, key_for
 from .pictures import compose, data_url
 from .polled import run_polled
 from .prompts import Request
@@ -45,7 +45,8 @@ class Endpoint:
     """A server and one of its models.
 
     Attributes:
-        base_url: http or https, up to and including "/v1"; a bare host gets that added.
+        base_url: http or https, up to and including "/v1"; a bare host gets that added. On this machine or on a host
+            that the environment names (see api_key).
         model: as the server lists it.
         timeout: seconds for one try, from connecting to the last byte.
         retries: more tries after errors that may pass (no connection, 429, 5xx, a cut connection).
@@ -54,7 +55,8 @@ class Endpoint:
         one_picture: send one labelled picture instead of several, for models that take only one.
 
     Raises:
-        ValueError: a value is not usable. The address is not repeated, it may hold a password.
+        ValueError: a value is not usable, or the server may not be asked. The whole address is not repeated, it may
+            hold a password.
     """
 
     base_url: str
@@ -81,6 +83,7 @@ class Endpoint:
                 "base_url must not hold a user, password, key or '?': it is saved in your pictures. Put the key into "
                 f"the environment variable {KEY_VARIABLE} before starting ComfyUI."
             )
+        check_host(self.base_url.strip())
         if not self.model.strip():
             raise ValueError("model is empty: write the model's name as the server lists it, for example qwen2.5vl:7b.")
         if self.timeout <= 0 or self.retries < 0 or self.backoff < 0 or self.parallel < 1:
@@ -88,7 +91,8 @@ class Endpoint:
 
     @property
     def url(self) -> str:
-        base = self.base_url.strip().rstrip("/")
+        # Put together from the parts that were checked: another parser may read the text in another way.
+        base = urlunsplit(urlsplit(self.base_url.strip())).rstrip("/")
         if base.endswith("/chat/completions"):
             return base
         return f"{base}/chat/completions" if urlsplit(base).path else f"{base}/v1/chat/completions"
@@ -189,7 +193,8 @@ class _Exchange:
             target = self._excerpt(response.headers.get("Location", "nowhere"))
             raise JudgeError(f"{url} redirects to {target}. Redirects are not followed: write the final address.")
         if status in (401, 403):
-            sent = f"The key from {KEY_VARIABLE} was sent." if self.key else no_key_sent(url)
+            no_key = f"Put the key into the environment variable {KEY_VARIABLE} before starting ComfyUI."
+            sent = f"The key from {KEY_VARIABLE} was sent." if self.key else no_key
             raise JudgeError(f"{url} refuses access ({status}). {sent} It says: {said}")
         if status in (408, 425, 429) or status >= 500:
             raise _TemporaryError(f"{url} answered {status}: {said}", _seconds(response.headers.get("Retry-After")))

@@ -1,7 +1,15 @@
-"""Where the shipped workflows are."""
+"""Where the pack and its shipped workflows are."""
 
 from pathlib import Path
 
-WORKFLOWS = Path(__file__).resolve().parents[2] / "workflows"
+PACK = Path(__file__).resolve().parents[2]
+WORKFLOWS = PACK / "workflows"
 PAGE_WORKFLOWS = sorted(WORKFLOWS.glob("*.json"))
 API_WORKFLOWS = sorted((WORKFLOWS / "api").glob("*.json"))
+
+NODE_FOLDERS = sorted(
+    path.parent.name
+    for path in PACK.glob("*/__init__.py")
+    if path.parent.name not in ("headless", "tests", "workflows")
+)
+"""What ComfyUI loads: everything but the client, the tests and the workflows."""

@@ -1,0 +1,229 @@
+"""Many prompts on one server, some of them bad, some interrupted; prints one JSON line.
+
+    ICEDIT_HOST=<ComfyUI> <its python> benchmarks/soak.py
+
+PROMPTS (500) prompts go through a real ComfyUI with the tiny stack, IN_FLIGHT (6) queued at a time: of every ten, seven
+edits of three workflows, two that cannot work, one that is interrupted while it samples. STOCK=1 leaves this pack out:
+the same number of edits from ComfyUI's own nodes, to tell the host's memory from ours. Memory is the server process's
+resident set, the median of the tenth after the warm-up (the first fifth) against the median of the last tenth.
+"""
+
+import asyncio
+import importlib.util
+import json
+import logging
+import os
+import statistics
+import sys
+import tempfile
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from icedit.headless.client import ComfyClient, Workflow
+    from icedit.headless.server import Server
+
+PACK = Path(__file__).resolve().parent.parent
+PROMPTS = int(os.environ.get("PROMPTS", "500"))
+IN_FLIGHT = int(os.environ.get("IN_FLIGHT", "6"))
+STOCK = os.environ.get("STOCK") == "1"
+WARM_UP = 0.2
+
+VALID, INVALID, INTERRUPTED = "valid", "invalid", "interrupted"
+SHORT = {
+    "DiptychCreate.panel_width": 96, "KSampler.steps": 2, "EarlyFilterSampler.steps": 3,
+    "EarlyFilterSampler.candidates": 3, "EarlyFilterSampler.probe_steps": 1, "EarlyFilterSampler.keep": 2,
+}  # fmt: skip
+WORKFLOWS = ("icedit", "icedit_moe", "icedit_early_filter")
+
+# One workflow each, what is wrong with it, and what the server has to say about that.
+WRONG: list[tuple[str, str, Any, str]] = [
+    ("icedit", "DiptychCreate.image", "../secret.png", "outside ComfyUI's input folder"),
+    ("icedit", "InContextEditInstruction.editText", " ", "instruction is empty"),
+    ("icedit_moe", "MoELoRALoader.lora_name", "gone.safetensors", "not in list"),
+    ("icedit_moe", "MoELoRALoader.top_k", 9, "top_k"),
+    ("icedit_early_filter", "EarlyFilterSampler.keep", 4, "only 3 candidates"),
+    ("icedit_early_filter", "EarlyFilterSampler.steps", 0, "smaller than min"),
+    ("icedit", "DiptychCreate.image", "damaged.png", "damaged or incomplete"),
+]
+
+
+def load_pack() -> None:
+    spec = importlib.util.spec_from_file_location(
+        "icedit", PACK / "__init__.py", submodule_search_locations=[str(PACK)]
+    )
+    assert spec is not None and spec.loader is not None
+    sys.modules["icedit"] = module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+
+
+@dataclass(frozen=True)
+class Job:
+    """One prompt and what has to become of it."""
+
+    kind: str
+    workflow: "Workflow"
+    reason: str = ""
+
+
+@dataclass
+class Record:
+    """What has become of all prompts so far."""
+
+    done: Counter[str] = field(default_factory=Counter)
+    wrong: list[str] = field(default_factory=list)
+    files: set[Path] = field(default_factory=set)
+    memory: list[int] = field(default_factory=list)
+
+
+def job(number: int) -> Job:
+    """The job with this number, the same every time."""
+    if STOCK:
+        return Job(VALID, stock_workflow(number))
+    if number % 10 in (3, 7):
+        name, target, value, reason = WRONG[number // 5 % len(WRONG)]
+        return Job(INVALID, filled(name, number, {target: value}), reason)
+    name = WORKFLOWS[number % len(WORKFLOWS)]
+    if number % 10 == 5:
+        endless = {"KSampler.steps": 10000, "EarlyFilterSampler.steps": 10000}
+        return Job(INTERRUPTED, filled(name, number, endless))
+    return Job(VALID, filled(name, number, {}))
+
+
+def filled(name: str, number: int, changes: dict[str, Any]) -> "Workflow":
+    from icedit.headless.workflow import load_workflow, with_instruction, with_picture, with_seed
+
+    workflow = with_seed(load_workflow(PACK / "workflows" / "api" / f"{name}.json"), number)
+    workflow = with_instruction(with_picture(workflow, f"{number % 4}.png"), f"make it colour {number % 7}")
+    for target, value in {**SHORT, **changes}.items():
+        kind, _, input_name = target.partition(".")
+        for node in workflow.values():
+            if node["class_type"] == kind:
+                node["inputs"][input_name] = value
+    return workflow
+
+
+def stock_workflow(number: int) -> "Workflow":
+    """The edit from ComfyUI's own nodes: a square picture, its right half masked."""
+    workflow = filled("icedit", number, {})
+    inputs = {node["class_type"]: node["inputs"] for node in workflow.values()}
+    clip, model, vae = (inputs[kind][name] for kind, name in (
+        ("InContextEditInstruction", "clip"), ("KSampler", "model"), ("ICEFConditioning", "vae")))  # fmt: skip
+    nodes: dict[str, tuple[str, dict[str, Any]]] = {
+        "a": ("LoadImage", {"image": f"{number % 4}.png"}),
+        "b": ("SolidMask", {"value": 1.0, "width": 128, "height": 96}),
+        "c": ("CLIPTextEncode", {"text": f"make it colour {number % 7}", "clip": clip}),
+        "d": ("ConditioningZeroOut", {"conditioning": ["c", 0]}),
+        "e": ("InpaintModelConditioning", {
+            "positive": ["c", 0], "negative": ["d", 0], "vae": vae, "pixels": ["f", 0], "mask": ["b", 0],
+            "noise_mask": True}),
+        "f": ("ImageScale", {
+            "image": ["a", 0], "upscale_method": "area", "width": 128, "height": 96, "crop": "disabled"}),
+        "g": ("KSampler", {**inputs["KSampler"], "positive": ["e", 0], "negative": ["e", 1], "latent_image": ["e", 2]}),
+        "h": ("VAEDecode", {"samples": ["g", 0], "vae": vae}),
+        "i": ("SaveImage", {"images": ["h", 0], "filename_prefix": "stock"}),
+    }  # fmt: skip
+    loaders = {key: workflow[key] for key in (clip[0], model[0], vae[0], inputs["LoraLoaderModelOnly"]["model"][0])}
+    return loaders | {key: {"class_type": kind, "inputs": given} for key, (kind, given) in nodes.items()}
+
+
+async def run_job(client: "ComfyClient", server: "Server", current: Job) -> tuple[str, set[Path]]:
+    """What became of a job, and the files that it left."""
+    from icedit.headless.client import ComfyError
+
+    sampling = asyncio.Event()
+    task = asyncio.create_task(client.run(current.workflow, lambda _: sampling.set()))
+    if current.kind == INTERRUPTED:
+        begun = asyncio.create_task(sampling.wait())
+        await asyncio.wait({task, begun}, return_when=asyncio.FIRST_COMPLETED)
+        begun.cancel()
+        task.cancel()
+    try:
+        result = await task
+    except asyncio.CancelledError:
+        return INTERRUPTED, set()
+    except ComfyError as error:
+        return str(error), set()
+    folders = {"output": server.output, "temp": server.folder / "temp"}
+    files = {folders[picture.kind] / picture.subfolder / picture.filename for picture in result.pictures}
+    return VALID if files and all(file.stat().st_size for file in files) else "no picture was saved", files
+
+
+async def work(numbers: "asyncio.Queue[int]", server: "Server", record: Record) -> None:
+    import psutil
+    from icedit.headless.client import ComfyClient
+
+    process = psutil.Process(server.process.pid)
+    async with ComfyClient(server.url) as client:
+        while not numbers.empty():
+            number = numbers.get_nowait()
+            current = job(number)
+            became, files = await run_job(client, server, current)
+            expected = current.reason if current.kind == INVALID else current.kind
+            if (expected in became) if current.kind == INVALID else expected == became:
+                record.done[current.kind] += 1
+            else:
+                record.wrong.append(f"{number}: expected {expected!r}, but: {became}")
+            record.files |= files
+            record.memory.append(process.memory_info().rss)
+
+
+def files_of(server: "Server") -> set[Path]:
+    # The host numbers its temporary folders' pictures too; its log grows.
+    return {path for path in server.folder.rglob("*") if path.is_file() and path != server.log_file}
+
+
+async def soak(server: "Server") -> tuple[Record, set[Path]]:
+    from PIL import Image
+
+    for number in range(4):
+        picture = Image.effect_noise((160, 120), 80).convert("RGB")
+        picture.resize((640, 480)).save(server.folder / "input" / f"{number}.png")
+    damaged = (server.folder / "input" / "0.png").read_bytes()[:2000]
+    (server.folder / "input" / "damaged.png").write_bytes(damaged)
+    before, record = files_of(server), Record()
+    numbers: asyncio.Queue[int] = asyncio.Queue()
+    for number in range(PROMPTS):
+        numbers.put_nowait(number)
+    await asyncio.gather(*(work(numbers, server, record) for _ in range(IN_FLIGHT)))
+    return record, files_of(server) - before - record.files
+
+
+def summary(record: Record, stray: set[Path], seconds: float) -> dict[str, Any]:
+    count = len(record.memory)
+    start, tenth = int(count * WARM_UP), max(1, count // 10)
+    after, last = (statistics.median(part) for part in (record.memory[start : start + tenth], record.memory[-tenth:]))
+    expected = Counter(job(number).kind for number in range(PROMPTS))
+    return {
+        "nodes": "ComfyUI's own" if STOCK else "ICEdit's",
+        "prompts": PROMPTS,
+        "as_expected": {kind: f"{record.done[kind]} of {count}" for kind, count in expected.items()},
+        "wrong": record.wrong[:5],
+        "stray_files": sorted(path.name for path in stray)[:5],
+        "memory_mb": [round(record.memory[min(count - 1, round(part * count / 10))] / 1e6, 1) for part in range(11)],
+        "growth": round(last / after - 1, 4),
+        "seconds": round(seconds),
+    }
+
+
+def main() -> None:
+    load_pack()
+    from icedit.headless.environment import Environment
+    from icedit.headless.server import running_server
+    from icedit.headless.tiny.weights import write_stack
+
+    logging.disable(logging.WARNING)
+    environment = Environment(Path(sys.executable), Path(os.environ["ICEDIT_HOST"]))
+    with tempfile.TemporaryDirectory() as models:
+        write_stack(Path(models))
+        with running_server(environment, Path(models)) as server:
+            start = time.perf_counter()
+            record, stray = asyncio.run(soak(server))
+            print(json.dumps(summary(record, stray, time.perf_counter() - start)))
+
+
+if __name__ == "__main__":
+    main()

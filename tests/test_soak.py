@@ -1,0 +1,23 @@
+"""The first prompts of benchmarks/soak.py: good, bad and interrupted ones, six at a time, on one server."""
+
+import asyncio
+import importlib.util
+import sys
+
+import pytest
+from support.workflows import PACK
+
+PROMPTS = 20
+
+
+@pytest.mark.server
+def test_every_prompt_of_a_mixed_queue_gets_what_it_should(server, monkeypatch):
+    spec = importlib.util.spec_from_file_location("icedit_soak", PACK / "benchmarks" / "soak.py")
+    soak = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, spec.name, soak)
+    spec.loader.exec_module(soak)
+    monkeypatch.setattr(soak, "PROMPTS", PROMPTS)
+    record, stray = asyncio.run(soak.soak(server))
+    assert record.wrong == []
+    assert record.done == {soak.VALID: 14, soak.INVALID: 4, soak.INTERRUPTED: 2}
+    assert stray == set()
