@@ -15,6 +15,7 @@ pytestmark = pytest.mark.server
 SHORT = {
     "DiptychCreate": {"panel_width": 128},
     "KSampler": {"steps": 2},
+    "InContextInversion": {"steps": 2},
     "EarlyFilterSampler": {"steps": 3, "candidates": 2, "probe_steps": 1, "keep": 1},
 }
 OTHER_MODELS = {"kontext_early_filter.json"}

@@ -59,7 +59,7 @@ def icedit(info: NodeInfo) -> Graph:
         values={"model": model["MODEL"], "lora_name": NORMAL_LORA["name"], "strength_model": 1.0},
         models=[NORMAL_LORA],
     )
-    _edit(graph, lora["MODEL"], _ksampler)
+    _edit(graph, lora["MODEL"], ksampler)
     _notes(graph, NORMAL_LORA)
     return graph
 
@@ -67,7 +67,7 @@ def icedit(info: NodeInfo) -> Graph:
 def icedit_moe(info: NodeInfo) -> Graph:
     """FLUX.1-Fill with ICEdit's mixture of LoRA experts."""
     graph = Graph("icedit_moe", info)
-    _edit(graph, _moe_lora(graph), _ksampler)
+    _edit(graph, _moe_lora(graph), ksampler)
     _notes(graph, MOE_LORA)
     return graph
 
@@ -164,7 +164,7 @@ def _edit(graph: Graph, model: Output, add_sampler: Callable[[Graph, Prepared], 
         vae=vae["VAE"],
         instruction=text["instruction"],
     )
-    _result(graph, picture, vae, add_sampler(graph, prepared))
+    add_result(graph, picture, vae, add_sampler(graph, prepared))
 
 
 def _sampling(prepared: Prepared) -> dict[str, Any]:
@@ -182,8 +182,9 @@ def _sampling(prepared: Prepared) -> dict[str, Any]:
     }
 
 
-def _ksampler(graph: Graph, prepared: Prepared) -> Output:
-    return graph.add("KSampler", (830, 390), (280, 480), values=_sampling(prepared))["LATENT"]
+def ksampler(graph: Graph, prepared: Prepared, position: tuple[int, int] = (830, 390)) -> Output:
+    """The host's KSampler; its latent."""
+    return graph.add("KSampler", position, (280, 480), values=_sampling(prepared))["LATENT"]
 
 
 def _early_filter(graph: Graph, prepared: Prepared) -> Output:
@@ -203,7 +204,8 @@ def _early_filter(graph: Graph, prepared: Prepared) -> Output:
     return sampler["latent"]
 
 
-def _result(graph: Graph, picture: Node, vae: Node, latent: Output) -> None:
+def add_result(graph: Graph, picture: Node, vae: Node, latent: Output) -> None:
+    """From the sampled latent to the saved picture."""
     decoded = graph.add("VAEDecode", (1180, 60), (240, 50), values={"samples": latent, "vae": vae["VAE"]})
     edited = graph.add(
         "CropRightHalf",
@@ -253,7 +255,7 @@ def _result(graph: Graph, picture: Node, vae: Node, latent: Output) -> None:
     )
 
 
-def _height(graph: Graph, left: int) -> int:
+def frame_height(graph: Graph, left: int) -> int:
     """What a frame needs to hold the column of nodes at `left`."""
     column = [node for node in graph.nodes if node.position[0] == left and node.in_page]
     return max(node.position[1] + node.size[1] for node in column) + 20
@@ -262,8 +264,8 @@ def _height(graph: Graph, left: int) -> int:
 def _notes(graph: Graph, lora: dict[str, str]) -> None:
     graph.group("1. Models", (0, 0, 370, 720))
     graph.group("2. Your picture and your words", (400, 0, 380, 830))
-    graph.group("3. Edit", (810, 0, 320, _height(graph, 830)))
-    graph.group("4. Result", (1160, 0, 1020, _height(graph, 1180)))
+    graph.group("3. Edit", (810, 0, 320, frame_height(graph, 830)))
+    graph.group("4. Result", (1160, 0, 1020, frame_height(graph, 1180)))
     graph.note((-480, 60), (440, 260), "How to use", USE_NOTE)
     table = {
         key: value

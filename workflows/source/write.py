@@ -6,10 +6,11 @@ from pathlib import Path
 
 from .edit import icedit, icedit_early_filter, icedit_moe
 from .graph import Graph, NodeInfo
+from .text_to_image import icedit_inversion, icedit_text_to_image
 
 FOLDER = Path(__file__).resolve().parent.parent
 
-WORKFLOWS = (icedit, icedit_moe, icedit_early_filter)
+WORKFLOWS = (icedit, icedit_moe, icedit_early_filter, icedit_text_to_image, icedit_inversion)
 
 
 def files(info: NodeInfo) -> dict[Path, str]:

@@ -1,0 +1,168 @@
+"""The training-free workflows: a text-to-image FLUX without any LoRA, in its simple form and with inversion."""
+
+from typing import Any
+
+from .edit import EXAMPLE_PICTURE, INSTRUCTION, STEPS, Prepared, add_result, frame_height, ksampler
+from .graph import Graph, Node, NodeInfo, Output
+from .models import CLIP_L, FLUX_DEV, T5, VAE
+
+DESCRIPTION = "a woman with brown hair in front of a brick wall"
+GUIDANCE = 3.5
+
+MODELS_NOTE = f"""## Models
+
+| file | folder in `ComfyUI/models` |
+| --- | --- |
+| [{FLUX_DEV["name"]}]({FLUX_DEV["url"]}) | `diffusion_models` |
+| [{CLIP_L["name"]}]({CLIP_L["url"]}) | `text_encoders` |
+| [{T5["name"]}]({T5["url"]}) | `text_encoders` |
+| [{VAE["name"]}]({VAE["url"]}) | `vae` |
+
+This is the ordinary text-to-image FLUX.1-dev; neither FLUX.1-Fill nor a LoRA is needed.
+
+**8 to 12 GB of VRAM**: set weight_dtype of *Load Diffusion Model* to `fp8_e4m3fn`, or load a GGUF of FLUX.1-dev with
+the ComfyUI-GGUF pack in its place."""
+
+SIMPLE_NOTE = """## Editing without training, the simple form
+
+Plain FLUX.1-dev paints the right panel while the left one is kept. It was never trained for this: expect clearly weaker
+edits than with the ICEdit LoRA (workflow *icedit*).
+
+1. Choose your picture in **Create Diptych**.
+2. In **Edit Instruction** say in `description` what it shows, and in the text above what should change.
+3. Run. Not the edit you wanted? Change the **seed** first."""
+
+INVERSION_NOTE = """## Editing without training, with inversion
+
+**In-Context Inversion** finds the noise from which FLUX.1-dev paints your picture and records attention values on the
+way. The sampler paints your picture from that noise into the left panel, and the edit from fresh noise into the right
+one.
+
+1. Choose your picture in **Create Diptych**.
+2. Say in **What the picture shows** what it shows, and in **Edit Instruction** what should change.
+3. `steps`, `scheduler` and `denoise` are the same in **In-Context Inversion** and in the sampler; the sampler is euler.
+4. Run. Another seed or instruction does not invert again.
+
+In place of KSampler you can use **KSampler with Early Filter**: its candidates differ in the right panel only. The kept
+values take 1.9 GB of RAM for a 512 x 512 panel."""
+
+
+def icedit_text_to_image(info: NodeInfo) -> Graph:
+    """FLUX.1-dev paints the right panel, a noise mask keeps the left one."""
+    graph = Graph("icedit_text_to_image", info)
+    model, clip, vae, picture = _start(graph)
+    text = _instruction(graph, clip, DESCRIPTION, (420, 560))
+    negative = graph.add("ConditioningZeroOut", (830, 60), (280, 40), values={"conditioning": text["In_context"]})
+    conditioning = graph.add(
+        "ICEFConditioning",
+        (830, 170),
+        (280, 140),
+        values={
+            "In_context": text["In_context"],
+            "negative": negative["CONDITIONING"],
+            "vae": vae["VAE"],
+            "diptych": picture["diptych"],
+            "maskDiptych": picture["maskDiptych"],
+        },
+    )
+    prepared = Prepared(
+        model=model["MODEL"],
+        positive=conditioning["In_context"],
+        negative=conditioning["negative"],
+        latent=conditioning["latent"],
+        vae=vae["VAE"],
+        instruction=text["instruction"],
+    )
+    add_result(graph, picture, vae, ksampler(graph, prepared))
+    _frames(graph, SIMPLE_NOTE)
+    return graph
+
+
+def icedit_inversion(info: NodeInfo) -> Graph:
+    """FLUX.1-dev paints both panels, the left one from the source's inverted noise with its attention values."""
+    graph = Graph("icedit_inversion", info)
+    model, clip, vae, picture = _start(graph)
+    shows = graph.add(
+        "PrimitiveStringMultiline",
+        (420, 560),
+        (340, 110),
+        values={"value": DESCRIPTION},
+        title="What the picture shows",
+    )
+    text = _instruction(graph, clip, shows["STRING"], (420, 720))
+    source = graph.add("CLIPTextEncode", (420, 1040), (340, 90), values={"clip": clip["CLIP"], "text": shows["STRING"]})
+    inversion = graph.add(
+        "InContextInversion",
+        (830, 60),
+        (280, 400),
+        values={
+            "model": model["MODEL"],
+            "source_prompt": source["CONDITIONING"],
+            "vae": vae["VAE"],
+            "diptych": picture["diptych"],
+            "steps": STEPS,
+            "scheduler": "simple",
+            "denoise": 1.0,
+        },
+    )
+    negative = graph.add("ConditioningZeroOut", (830, 510), (280, 40), values={"conditioning": text["In_context"]})
+    prepared = Prepared(
+        model=inversion["model"],
+        positive=text["In_context"],
+        negative=negative["CONDITIONING"],
+        latent=inversion["latent"],
+        vae=vae["VAE"],
+        instruction=text["instruction"],
+    )
+    add_result(graph, picture, vae, ksampler(graph, prepared, (830, 620)))
+    graph.add(
+        "PreviewAny", (1640, 680), (400, 340), values={"source": inversion["report"]}, title="Report", in_api=False
+    )
+    _frames(graph, INVERSION_NOTE)
+    return graph
+
+
+def _start(graph: Graph) -> tuple[Node, Node, Node, Node]:
+    """Model, text encoders, VAE and the diptych."""
+    model = graph.add(
+        "UNETLoader",
+        (20, 60),
+        (330, 90),
+        values={"unet_name": FLUX_DEV["name"], "weight_dtype": "default"},
+        models=[FLUX_DEV],
+    )
+    clip = graph.add(
+        "DualCLIPLoader",
+        (20, 420),
+        (330, 130),
+        values={"clip_name1": CLIP_L["name"], "clip_name2": T5["name"], "type": "flux", "device": "default"},
+        models=[CLIP_L, T5],
+    )
+    vae = graph.add("VAELoader", (20, 620), (330, 60), values={"vae_name": VAE["name"]}, models=[VAE])
+    picture = graph.add(
+        "DiptychCreate",
+        (420, 60),
+        (340, 440),
+        values={"image": EXAMPLE_PICTURE, "panel_width": 512, "right_panel": "copy"},
+    )
+    return model, clip, vae, picture
+
+
+def _instruction(graph: Graph, clip: Node, description: str | Output, position: tuple[int, int]) -> Node:
+    values: dict[str, Any] = {
+        "editText": INSTRUCTION,
+        "clip": clip["CLIP"],
+        "guidance": GUIDANCE,
+        "template": "text-to-image",
+        "description": description,
+    }
+    return graph.add("InContextEditInstruction", position, (340, 280), values=values)
+
+
+def _frames(graph: Graph, note: str) -> None:
+    graph.group("1. Models", (0, 0, 370, 720))
+    graph.group("2. Your picture and your words", (400, 0, 380, frame_height(graph, 420)))
+    graph.group("3. Edit", (810, 0, 320, frame_height(graph, 830)))
+    graph.group("4. Result", (1160, 0, 1020, max(frame_height(graph, 1180), frame_height(graph, 1640))))
+    graph.note((-480, 60), (440, 400), "How to use", note)
+    graph.note((-480, 510), (440, 320), "Models", MODELS_NOTE)
