@@ -204,7 +204,7 @@ def _early_filter(graph: Graph, prepared: Prepared) -> Output:
     return sampler["latent"]
 
 
-def add_result(graph: Graph, picture: Node, vae: Node, latent: Output) -> None:
+def add_result(graph: Graph, picture: Node, vae: Node, latent: Output, restore: str = "blend") -> None:
     """From the sampled latent to the saved picture."""
     decoded = graph.add("VAEDecode", (1180, 60), (240, 50), values={"samples": latent, "vae": vae["VAE"]})
     edited = graph.add(
@@ -215,7 +215,7 @@ def add_result(graph: Graph, picture: Node, vae: Node, latent: Output) -> None:
             "image": decoded["IMAGE"],
             "layout": picture["layout"],
             "original": picture["original_image"],
-            "restore": "blend",
+            "restore": restore,
         },
     )
     graph.add(

@@ -8,6 +8,8 @@ from .models import CLIP_L, FLUX_DEV, T5, VAE
 
 DESCRIPTION = "a woman with brown hair in front of a brick wall"
 GUIDANCE = 3.5
+RESTORE = "resize"
+"""Without training the right panel follows the left one loosely, so there is no unchanged part to keep."""
 
 MODELS_NOTE = f"""## Models
 
@@ -73,7 +75,7 @@ def icedit_text_to_image(info: NodeInfo) -> Graph:
         vae=vae["VAE"],
         instruction=text["instruction"],
     )
-    add_result(graph, picture, vae, ksampler(graph, prepared))
+    add_result(graph, picture, vae, ksampler(graph, prepared), RESTORE)
     _frames(graph, SIMPLE_NOTE)
     return graph
 
@@ -114,7 +116,7 @@ def icedit_inversion(info: NodeInfo) -> Graph:
         vae=vae["VAE"],
         instruction=text["instruction"],
     )
-    add_result(graph, picture, vae, ksampler(graph, prepared, (830, 620)))
+    add_result(graph, picture, vae, ksampler(graph, prepared, (830, 620)), RESTORE)
     graph.add(
         "PreviewAny", (1640, 680), (400, 340), values={"source": inversion["report"]}, title="Report", in_api=False
     )
