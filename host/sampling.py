@@ -6,6 +6,7 @@ from typing import Any
 
 import comfy.model_management
 import comfy.sample
+import comfy.sampler_helpers
 import comfy.samplers
 import latent_preview
 import torch
@@ -119,6 +120,15 @@ def starts(model: Any, latent: Mapping[str, Any]) -> list[Start]:
         mask = latent.get("noise_mask")
         found.append(Start(one, None if mask is None else row(mask, index), None if inds is None else [inds[index]]))
     return found
+
+
+def run_guider(guider: Any, *args: Any, **kwargs: Any) -> Tensor:
+    """The guider's `sample`, with its models let go however it ends: the host skips this when a run breaks off."""
+    try:
+        return guider.sample(*args, **kwargs)
+    finally:
+        if hasattr(guider, "loaded_models"):
+            comfy.sampler_helpers.cleanup_models(guider.conds, guider.loaded_models)
 
 
 def row(tensor: Tensor, index: int) -> Tensor:

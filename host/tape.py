@@ -13,12 +13,11 @@ from typing import Any
 
 import comfy.model_management
 import comfy.model_patcher
-import comfy.sampler_helpers
 import torch
 from comfy.patcher_extension import WrappersMP, add_wrapper_with_key
 from torch import Tensor
 
-from .sampling import Process, Progress, Start, row
+from .sampling import Process, Progress, Start, row, run_guider
 
 log = logging.getLogger(__name__)
 
@@ -51,7 +50,9 @@ class Runs:
 
     def __init__(self, process: Process, start: Start, index: int, batch: int, progress: Progress) -> None:
         self._process, self._start, self._progress = process, start, progress
-        self._conds = {key: _rows(conds, index, batch) for key, conds in process.guider.original_conds.items()}
+        self._conds = {
+            key: conditioning_rows(conds, index, batch) for key, conds in process.guider.original_conds.items()
+        }
         self._tapes: dict[int, Tape] = {}
 
     def probe(self, seed: int, step: int) -> int:
@@ -92,22 +93,17 @@ class Runs:
                 tape.steps, tape.x0 = stop, x0.to("cpu", copy=True)
                 raise _Left
 
-        guider = self._guider(deck)
-        try:
-            return guider.sample(
-                start.noise(seed),
-                start.samples,
-                process.sampler,
-                process.sigmas,
-                denoise_mask=start.noise_mask,
-                callback=after_step,
-                disable_pbar=True,
-                seed=seed,
-            )
-        finally:
-            # The host skips this when a run does not come to its end.
-            if hasattr(guider, "loaded_models"):
-                comfy.sampler_helpers.cleanup_models(guider.conds, guider.loaded_models)
+        return run_guider(
+            self._guider(deck),
+            start.noise(seed),
+            start.samples,
+            process.sampler,
+            process.sigmas,
+            denoise_mask=start.noise_mask,
+            callback=after_step,
+            disable_pbar=True,
+            seed=seed,
+        )
 
     def _guider(self, deck: "_Deck") -> Any:
         guider = copy.copy(self._process.guider)
@@ -154,7 +150,7 @@ def _fingerprint(x: Tensor, timestep: Tensor) -> Fingerprint:
     return int(bits.sum(dtype=torch.int64)), tuple(timestep.flatten().tolist())
 
 
-def _rows(conds: Sequence[dict[str, Any]], index: int, batch: int) -> list[dict[str, Any]]:
+def conditioning_rows(conds: Sequence[dict[str, Any]], index: int, batch: int) -> list[dict[str, Any]]:
     """The conditioning that row `index` of a batch gets, for sampling it alone."""
     if batch == 1:
         return list(conds)

@@ -5,6 +5,7 @@ from comfy_api.latest import ComfyExtension, io
 from .diptych import DiptychCreate
 from .early_filter import EarlyFilterSampler, EarlyFilterSamplerAdvanced
 from .instruction import ICEFConditioning, InContextEditInstruction
+from .inversion import InContextInversion
 from .judges import EditJudgeCLIP, EditJudgeEndpoint, EditJudgePixels, EditJudgeVLM
 from .moe_lora import MoELoRALoader
 from .restore import CropRightHalf, EditRestore
@@ -21,6 +22,7 @@ class ICEditExtension(ComfyExtension):
             EarlyFilterSampler,
             EarlyFilterSamplerAdvanced,
             MoELoRALoader,
+            InContextInversion,
             EditJudgePixels,
             EditJudgeVLM,
             EditJudgeEndpoint,

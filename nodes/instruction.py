@@ -35,14 +35,24 @@ class InContextEditInstruction(io.ComfyNode):
                     max=100.0,
                     step=0.1,
                     optional=True,
-                    tooltip="FLUX guidance. ICEdit uses 50. 0 leaves it to a FluxGuidance node after this one.",
+                    tooltip="FLUX guidance. ICEdit uses 50, text-to-image FLUX.1-dev 3.5. 0 leaves it to a "
+                    "FluxGuidance node after this one.",
                 ),
                 io.Combo.Input(
                     "template",
                     options=list(TEMPLATES),
                     default="ICEdit",
                     optional=True,
-                    tooltip="ICEdit: the trained sentence around your text. none: your text alone.",
+                    tooltip="ICEdit: the trained sentence around your text. none: your text alone. text-to-image: for "
+                    "FLUX.1-dev without ICEdit's LoRA; uses description.",
+                ),
+                io.String.Input(
+                    "description",
+                    default="",
+                    multiline=True,
+                    optional=True,
+                    tooltip="What your picture shows, such as: a woman with brown hair in front of a brick wall. For "
+                    "the template text-to-image only.",
                 ),
             ],
             outputs=[
@@ -53,8 +63,8 @@ class InContextEditInstruction(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, editText, clip, guidance=TRAINED_GUIDANCE, template="ICEdit") -> io.NodeOutput:
-        prompt = edit_prompt(editText, template)
+    def execute(cls, editText, clip, guidance=TRAINED_GUIDANCE, template="ICEdit", description="") -> io.NodeOutput:
+        prompt = edit_prompt(editText, template, description)
         return io.NodeOutput(conditioning.encode_prompt(clip, prompt, guidance), prompt, editText.strip())
 
 

@@ -230,6 +230,19 @@ class TestPrompt:
     def test_none_is_the_text_alone(self):
         assert edit_prompt("  a cat ", "none") == "a cat"
 
+    def test_text_to_image_says_what_the_left_panel_shows(self):
+        assert edit_prompt("make it {blue}", "text-to-image", " a {red} car of {instruction}. ") == (
+            "A diptych with two side-by-side images of the same scene. On the left: a {red} car of {instruction}. On "
+            "the right, the scene is exactly the same as on the left but make it {blue}"
+        )
+
+    def test_text_to_image_without_a_description_is_the_trained_sentence(self):
+        assert edit_prompt("make it blue", "text-to-image", " ") == edit_prompt("make it blue")
+
+    def test_other_templates_have_no_place_for_a_description(self):
+        for template in ("ICEdit", "none"):
+            assert edit_prompt("make it blue", template, "a car") == edit_prompt("make it blue", template)
+
     @pytest.mark.parametrize("text", ["", "  \n"])
     def test_empty(self, text):
         with pytest.raises(ValueError, match="instruction is empty"):

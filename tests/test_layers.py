@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 PACK = Path(__file__).resolve().parent.parent
-LOGIC = ("diptych", "moe_lora", "early_filter", "headless")
+LOGIC = ("diptych", "moe_lora", "early_filter", "inversion", "headless")
 HOST_MODULES = {
     "comfy", "comfy_api", "comfy_execution", "comfy_extras", "execution", "folder_paths", "latent_preview",
     "node_helpers", "nodes", "server",
@@ -62,7 +62,7 @@ def test_nodes_reach_the_host_only_through_our_host_folder():
         assert not absolute & (HOST_MODULES - {"comfy_api"}), path
 
 
-@pytest.mark.parametrize("folder", ["nodes", "host", "diptych", "moe_lora", "early_filter"])
+@pytest.mark.parametrize("folder", ["nodes", "host", "diptych", "moe_lora", "early_filter", "inversion"])
 def test_nothing_heavy_is_imported_with_the_nodes(folder):
     for path in python_files(folder):
         heavy = {name.split(".")[0] for name in imports(path, nested=False)} & HEAVY

@@ -196,6 +196,7 @@ def write_stack(models: Path) -> None:
     """Write the whole stack under the common file names, so that the shipped workflows run on it unchanged."""
     files: dict[str, tuple[StateDict, dict[str, object] | None]] = {
         "diffusion_models/flux1-fill-dev.safetensors": (flux(), None),
+        "diffusion_models/flux1-dev.safetensors": (flux(FluxShape(in_features=64)), None),
         # The host knows the real encoders' sizes only; tiny ones carry theirs for the text_encoders custom node.
         "text_encoders/clip_l.safetensors": (clip_l(), {"model_config": CLIP_L}),
         "text_encoders/t5xxl_fp8_e4m3fn.safetensors": (t5(), {"t5xxl_model_config": T5}),

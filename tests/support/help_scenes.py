@@ -68,8 +68,9 @@ def text(source: Source, place: tuple[int, int], size: tuple[int, int]) -> Node:
 
 
 CLIPS = {"type": "flux", "clip_name1": "clip_l.safetensors", "clip_name2": "t5xxl_fp8_e4m3fn.safetensors"}
+FILL = {"unet_name": "flux1-fill-dev.safetensors"}
 LOADERS = {
-    "unet": Node("UNETLoader", (FAR, 100), (300, 80), shown=False),
+    "unet": Node("UNETLoader", (FAR, 100), (300, 80), FILL, shown=False),
     "clip": Node("DualCLIPLoader", (FAR, 300), (300, 130), CLIPS, shown=False),
     "vae": Node("VAELoader", (FAR, 500), (300, 60), shown=False),
 }
@@ -163,11 +164,28 @@ SCENES = {
     ),
     "MoELoRALoader": Scene(
         {
-            "unet": Node("UNETLoader", (120, 160), (290, 90)),
+            "unet": Node("UNETLoader", (120, 160), (290, 90), FILL),
             "lora": Node(
                 "MoELoRALoader", (450, 160), (320, 160), {"lora_name": "icedit_moe_lora.safetensors"}, MODEL
             ),
             "text": text(("lora", "report"), (810, 160), (400, 190)),
+        },
+        run=True,
+    ),
+    "InContextInversion": Scene(
+        LOADERS | {
+            "dev": Node("UNETLoader", (FAR, 100), (300, 80), {"unet_name": "flux1-dev.safetensors"}, shown=False),
+            "diptych": diptych((FARTHER, 100), shown=False),
+            "source": Node(
+                "CLIPTextEncode", (FARTHER, 600), (300, 100), {"text": "an astronaut in an orange suit"},
+                {"clip": ("clip", "CLIP")}, False,
+            ),
+            "inversion": Node(
+                "InContextInversion", (120, 160), (340, 420), {},
+                {"model": ("dev", "MODEL"), "source_prompt": ("source", "CONDITIONING"), "vae": ("vae", "VAE"),
+                 "diptych": ("diptych", "diptych")},
+            ),
+            "text": text(("inversion", "report"), (500, 160), (370, 420)),
         },
         run=True,
     ),

@@ -181,6 +181,13 @@ def edit(
         (340, 260),
         values={"editText": instruction, "clip": models.clip, "guidance": 50.0, "template": "ICEdit"},
     )
+    return diptych, filled(graph, models, diptych, text, add_sampler)
+
+
+def filled(
+    graph: Graph, models: Models, diptych: Node, text: Node, add_sampler: Callable[[Graph, Prepared], Output]
+) -> Output:
+    """The latent whose masked panel the sampler fills, the other one kept."""
     negative = graph.add("ConditioningZeroOut", (830, 60), (400, 40), values={"conditioning": text["In_context"]})
     conditioning = graph.add(
         "ICEFConditioning",
@@ -203,7 +210,7 @@ def edit(
         vae=models.vae,
         instruction=text["instruction"],
     )
-    return diptych, add_sampler(graph, prepared)
+    return add_sampler(graph, prepared)
 
 
 def _sampling(prepared: Prepared) -> dict[str, Any]:
@@ -221,10 +228,12 @@ def _sampling(prepared: Prepared) -> dict[str, Any]:
     }
 
 
-def ksampler(graph: Graph, prepared: Prepared, seed: int | Port = SEED, seed_control: str = "randomize") -> Output:
+def ksampler(
+    graph: Graph, prepared: Prepared, seed: int | Port = SEED, seed_control: str = "randomize", top: int = 390
+) -> Output:
     """The host's sampler; the edited latent."""
     values = {**_sampling(prepared), "seed": seed}
-    return graph.add("KSampler", (830, 390), (400, 490), values=values, seed_control=seed_control)["LATENT"]
+    return graph.add("KSampler", (830, top), (400, 490), values=values, seed_control=seed_control)["LATENT"]
 
 
 def _early_filter(graph: Graph, prepared: Prepared) -> Output:
@@ -260,9 +269,9 @@ def restored(graph: Graph, models: Models, picture: Node, latent: Output, restor
     )
 
 
-def result(graph: Graph, models: Models, picture: Node, latent: Output) -> None:
+def result(graph: Graph, models: Models, picture: Node, latent: Output, restore: str = "blend") -> None:
     """The edited picture, saved and compared."""
-    edited = restored(graph, models, picture, latent)
+    edited = restored(graph, models, picture, latent, restore)
     saved(graph, picture["original_image"], edited["image"], (1300, 440))
 
 

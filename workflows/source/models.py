@@ -7,6 +7,11 @@ FLUX_FILL = {
     "url": f"{HUB}/Comfy-Org/flux1-dev/resolve/main/split_files/diffusion_models/flux1-fill-dev.safetensors",
     "directory": "diffusion_models",
 }
+FLUX_DEV = {
+    "name": "flux1-dev.safetensors",
+    "url": f"{HUB}/Comfy-Org/flux1-dev/resolve/main/flux1-dev.safetensors",
+    "directory": "diffusion_models",
+}
 CLIP_L = {
     "name": "clip_l.safetensors",
     "url": f"{HUB}/comfyanonymous/flux_text_encoders/resolve/main/clip_l.safetensors",

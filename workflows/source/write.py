@@ -8,11 +8,20 @@ from .edit import icedit, icedit_early_filter, icedit_moe
 from .graph import Graph, NodeInfo
 from .mixed_sizes import icedit_mixed_sizes
 from .page import blueprint, page
+from .text_to_image import icedit_inversion, icedit_text_to_image
 from .turns import icedit_multi_turn, turn_blueprint
 
 PACK = Path(__file__).resolve().parents[2]
 
-WORKFLOWS = (icedit, icedit_moe, icedit_early_filter, icedit_multi_turn, icedit_mixed_sizes)
+WORKFLOWS = (
+    icedit,
+    icedit_moe,
+    icedit_early_filter,
+    icedit_multi_turn,
+    icedit_mixed_sizes,
+    icedit_text_to_image,
+    icedit_inversion,
+)
 BLUEPRINTS = (turn_blueprint,)
 
 

@@ -1,0 +1,149 @@
+"""The training-free workflows: a text-to-image FLUX without any LoRA, in its simple form and with inversion."""
+
+from typing import Any
+
+from .edit import (
+    EXAMPLE_PICTURE,
+    INSTRUCTION,
+    STEPS,
+    Models,
+    Prepared,
+    filled,
+    frames,
+    ksampler,
+    loaded,
+    result,
+)
+from .graph import Graph, Node, NodeInfo, Output
+from .models import CLIP_L, FLUX_DEV, T5, VAE
+
+DESCRIPTION = "a woman with brown hair in front of a brick wall"
+GUIDANCE = 3.5
+RESTORE = "resize"
+"""Without training the right panel follows the left one loosely, so there is no unchanged part to keep."""
+
+MODELS_NOTE = f"""## Models
+
+| file | folder in `ComfyUI/models` |
+| --- | --- |
+| [{FLUX_DEV["name"]}]({FLUX_DEV["url"]}) | `diffusion_models` |
+| [{CLIP_L["name"]}]({CLIP_L["url"]}) | `text_encoders` |
+| [{T5["name"]}]({T5["url"]}) | `text_encoders` |
+| [{VAE["name"]}]({VAE["url"]}) | `vae` |
+
+This is the ordinary text-to-image FLUX.1-dev; neither FLUX.1-Fill nor a LoRA is needed.
+
+**8 to 12 GB of VRAM**: set weight_dtype of *Load Diffusion Model* to `fp8_e4m3fn`, or load a GGUF of FLUX.1-dev with
+the ComfyUI-GGUF pack in its place."""
+
+SIMPLE_NOTE = """## Editing without training, the simple form
+
+Plain FLUX.1-dev paints the right panel while the left one is kept. It was never trained for this: expect clearly weaker
+edits than with the ICEdit LoRA (workflow *icedit*).
+
+1. Choose your picture in **Create Diptych**.
+2. In **Edit Instruction** say in `description` what it shows, and in the text above what should change.
+3. Run. Not the edit you wanted? Change the **seed** first."""
+
+INVERSION_NOTE = """## Editing without training, with inversion
+
+**In-Context Inversion** finds the noise from which FLUX.1-dev paints your picture and records attention values on the
+way. The sampler paints your picture from that noise into the left panel, and the edit from fresh noise into the right
+one.
+
+1. Choose your picture in **Create Diptych**.
+2. Say in **What the picture shows** what it shows, and in **Edit Instruction** what should change.
+3. `steps`, `scheduler` and `denoise` are the same in **In-Context Inversion** and in the sampler; the sampler is euler.
+4. Run. Another seed or instruction does not invert again.
+
+In place of KSampler you can use **KSampler with Early Filter**: its candidates differ in the right panel only. The kept
+values take 1.9 GB of RAM for a 512 x 512 panel."""
+
+
+def icedit_text_to_image(info: NodeInfo) -> Graph:
+    """FLUX.1-dev paints the right panel, a noise mask keeps the left one."""
+    graph = Graph("icedit_text_to_image", info)
+    models, picture = _start(graph)
+    text = _instruction(graph, models, DESCRIPTION, 620)
+    result(graph, models, picture, filled(graph, models, picture, text, ksampler), RESTORE)
+    _frames(graph, SIMPLE_NOTE)
+    return graph
+
+
+def icedit_inversion(info: NodeInfo) -> Graph:
+    """FLUX.1-dev paints both panels, the left one from the source's inverted noise with its attention values."""
+    graph = Graph("icedit_inversion", info)
+    models, picture = _start(graph)
+    shows = graph.add(
+        "PrimitiveStringMultiline",
+        (420, 620),
+        (340, 120),
+        values={"value": DESCRIPTION},
+        title="What the picture shows",
+    )
+    text = _instruction(graph, models, shows["STRING"], 800)
+    source = graph.add("CLIPTextEncode", (420, 1150), (340, 90), values={"clip": models.clip, "text": shows["STRING"]})
+    inversion = graph.add(
+        "InContextInversion",
+        (830, 60),
+        (400, 420),
+        values={
+            "model": models.model,
+            "source_prompt": source["CONDITIONING"],
+            "vae": models.vae,
+            "diptych": picture["diptych"],
+            "steps": STEPS,
+            "scheduler": "simple",
+            "denoise": 1.0,
+        },
+    )
+    negative = graph.add("ConditioningZeroOut", (830, 540), (400, 40), values={"conditioning": text["In_context"]})
+    prepared = Prepared(
+        model=inversion["model"],
+        positive=text["In_context"],
+        negative=negative["CONDITIONING"],
+        latent=inversion["latent"],
+        vae=models.vae,
+        instruction=text["instruction"],
+    )
+    result(graph, models, picture, ksampler(graph, prepared, top=650), RESTORE)
+    graph.add(
+        "PreviewAny", (1740, 760), (560, 340), values={"source": inversion["report"]}, title="Report", in_api=False
+    )
+    _frames(graph, INVERSION_NOTE)
+    return graph
+
+
+def _start(graph: Graph) -> tuple[Models, Node]:
+    """The models, and the diptych."""
+    model = graph.add(
+        "UNETLoader",
+        (20, 60),
+        (330, 100),
+        values={"unet_name": FLUX_DEV["name"], "weight_dtype": "default"},
+        models=[FLUX_DEV],
+    )
+    picture = graph.add(
+        "DiptychCreate",
+        (420, 60),
+        (340, 500),
+        values={"image": EXAMPLE_PICTURE, "panel_width": 512, "right_panel": "copy"},
+    )
+    return loaded(graph, model["MODEL"]), picture
+
+
+def _instruction(graph: Graph, models: Models, description: str | Output, top: int) -> Node:
+    values: dict[str, Any] = {
+        "editText": INSTRUCTION,
+        "clip": models.clip,
+        "guidance": GUIDANCE,
+        "template": "text-to-image",
+        "description": description,
+    }
+    return graph.add("InContextEditInstruction", (420, top), (340, 290), values=values)
+
+
+def _frames(graph: Graph, note: str) -> None:
+    frames(graph)
+    graph.note((-480, 60), (440, 420), "How to use", note)
+    graph.note((-480, 530), (440, 330), "Models", MODELS_NOTE)
