@@ -8,37 +8,18 @@ model's calls; plain KSampler's is measured the same way, in turns. Both come fr
 speed drifts from minute to minute does not blur them. The target is at most 3 % above KSampler's.
 """
 
-import importlib.util
 import json
 import os
 import statistics
-import sys
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
-PACK = Path(__file__).resolve().parent.parent
+from in_process import load_host_and_pack
+
 ROUNDS = int(os.environ.get("ROUNDS", "3"))
 STEPS, CANDIDATES, PROBE_STEPS, KEEP = 28, 6, 4, 2
-
-
-def load_host_and_pack() -> None:
-    """As the tests do it: ComfyUI from ICEDIT_HOST, the pack as `icedit`."""
-    sys.path.insert(0, os.environ["ICEDIT_HOST"])
-    import comfy.options
-
-    comfy.options.enable_args_parsing()
-    sys.argv, kept = [sys.argv[0], "--cpu"], sys.argv
-    import comfy.cli_args
-
-    sys.argv = kept
-    spec = importlib.util.spec_from_file_location(
-        "icedit", PACK / "__init__.py", submodule_search_locations=[str(PACK)]
-    )
-    assert spec is not None and spec.loader is not None
-    sys.modules["icedit"] = module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
 
 
 def inputs(folder: Path) -> dict[str, Any]:

@@ -10,17 +10,18 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from . import embedded
 from .batch import Edit, Outcome, run_edits
 from .client import ComfyError, Progress, Workflow
-from .embedded import NOTICE, embedded_server
 from .environment import SetupError
 from .server import ServerError
 from .workflow import WorkflowError, load_workflow, with_seed, with_value
 
 HERE = Path(__file__).resolve().parent
 DEFAULT_WORKFLOW = HERE.parent / "workflows" / "api" / "icedit.json"
-DEFAULT_PICTURE = HERE / "astronaut.jpg"
-DEFAULT_INSTRUCTION = "make her hair dark green"
+PHOTOGRAPH = HERE / "astronaut.jpg"
+PHOTOGRAPH_INSTRUCTION = "make her hair dark green"
+"""The defaults on a real server; the embedded one has a drawing that its small models know."""
 
 FAILED = 1
 USAGE = 2
@@ -31,7 +32,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; its exit status."""
     options = _parser().parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-    edits = [Edit(picture, text) for picture in options.picture for text in options.instruction]
+    pictures = options.picture or [PHOTOGRAPH if options.server else embedded.PICTURE]
+    instructions = options.instruction or [PHOTOGRAPH_INSTRUCTION if options.server else embedded.INSTRUCTION]
+    edits = [Edit(picture, text) for picture in pictures for text in instructions]
     try:
         workflow = _workflow(options)
         with _server(options.server) as url:
@@ -49,13 +52,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m headless",
-        description="Edit pictures with ICEdit on a ComfyUI server. Without --server a private ComfyUI with tiny "
-        "random models is set up and used: it shows that everything works, but cannot really edit.",
+        description="Edit pictures with ICEdit on a ComfyUI server. Without --server a private ComfyUI with a small "
+        "model is set up and used, which edits drawings of a few coloured shapes.",
     )
-    parser.add_argument("--picture", nargs="+", type=Path, default=[DEFAULT_PICTURE], help="pictures to edit")
-    parser.add_argument(
-        "--instruction", nargs="+", default=[DEFAULT_INSTRUCTION], help="what to change; every picture gets every one"
-    )
+    parser.add_argument("--picture", nargs="+", type=Path, help="pictures to edit (default: an example)")
+    parser.add_argument("--instruction", nargs="+", help="what to change; every picture gets every one")
     parser.add_argument("--server", metavar="URL", help="your ComfyUI with the real models, as http://127.0.0.1:8188")
     parser.add_argument(
         "--workflow", type=Path, default=DEFAULT_WORKFLOW, help="an API-format workflow (default: %(default)s)"
@@ -74,6 +75,8 @@ def _parser() -> argparse.ArgumentParser:
 
 def _workflow(options: argparse.Namespace) -> Workflow:
     workflow = load_workflow(options.workflow)
+    if options.server is None:
+        workflow = embedded.with_mini_models(workflow)
     if options.seed is not None:
         workflow = with_seed(workflow, options.seed)
     for assignment in options.set:
@@ -86,9 +89,9 @@ def _server(url: str | None) -> Iterator[str]:
     if url is not None:
         yield url
         return
-    with embedded_server() as server:
+    with embedded.embedded_server() as server:
         yield server.url
-    print(f"\n{NOTICE}", file=sys.stderr)
+    print(f"\n{embedded.NOTICE}", file=sys.stderr)
 
 
 async def _edit(url: str, workflow: Workflow, edits: list[Edit], folder: Path) -> list[Outcome]:

@@ -1,28 +1,41 @@
-"""The embedded default: a private ComfyUI with tiny random weights, where there are neither server nor models."""
+"""The embedded default: a private ComfyUI with the mini models, where there are neither server nor models."""
 
-import hashlib
 import logging
-import shutil
-import subprocess
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from filelock import FileLock
-
-from .environment import Environment, SetupError, cache_dir, prepare
+from .client import Workflow
+from .environment import prepare
 from .server import Server, running_server
+from .workflow import with_values
 
 log = logging.getLogger(__name__)
 
-WEIGHTS_SCRIPT = Path(__file__).parent / "tiny" / "weights.py"
+MINI = Path(__file__).resolve().parent.parent / "mini"
+MODELS = MINI / "models"
+PICTURE = MINI / "example.png"
+INSTRUCTION = "make the red circle blue"
 
-NOTICE = (
-    "The embedded models are tiny and random: they prove that everything is connected, but they cannot edit, so the "
-    "result is noise. For real edits start your own ComfyUI with FLUX.1-Fill and the ICEdit LoRA (see README.md, "
-    "Models) and add --server http://127.0.0.1:8188"
-)
+MINI_VALUES = {
+    "UNETLoader.unet_name": "mini_fill.safetensors",
+    "DualCLIPLoader.clip_name1": "mini_clip_l.safetensors",
+    "DualCLIPLoader.clip_name2": "mini_t5.safetensors",
+    "VAELoader.vae_name": "mini_ae.safetensors",
+    "LoraLoaderModelOnly.lora_name": "mini_lora.safetensors",
+    "MoELoRALoader.lora_name": "mini_moe_lora.safetensors",
+    "DiptychCreate.panel_width": 128,
+}
+
+NOTICE = """\
+This was the mini model: a small FLUX.1-Fill that was trained on drawings such as mini/example.png, 128 x 128 pixels.
+It knows circles, squares, triangles, diamonds and crosses in red, orange, yellow, green, blue and purple on white,
+grey, black, pink, cyan or brown backgrounds, and sentences like these:
+    make the red circle blue            remove the red circle
+    turn the red circle into a square   add a green cross at the top left
+    make the red circle an outline      change the background to black
+Photographs and other words mean nothing to it. For those start your own ComfyUI with FLUX.1-Fill and the ICEdit LoRA
+(see README.md, Models) and add --server http://127.0.0.1:8188"""
 
 
 @contextmanager
@@ -34,29 +47,11 @@ def embedded_server() -> Iterator[Server]:
         ServerError: ComfyUI did not start.
     """
     environment = prepare()
-    models = tiny_models(environment)
     log.info("Starting the embedded ComfyUI")
-    with running_server(environment, models) as server:
+    with running_server(environment, MODELS) as server:
         yield server
 
 
-def tiny_models(environment: Environment) -> Path:
-    """The models folder of the tiny stack, written on first use."""
-    key = hashlib.sha256(WEIGHTS_SCRIPT.read_bytes()).hexdigest()[:8]
-    target = cache_dir() / f"tiny-models-{key}"
-    with FileLock(cache_dir() / "setup.lock"):
-        if not target.is_dir():
-            log.info("Making the tiny models (15 MB, once)")
-            with tempfile.TemporaryDirectory(dir=cache_dir()) as scratch:
-                made = Path(scratch) / "models"
-                done = subprocess.run(
-                    [str(environment.python), str(WEIGHTS_SCRIPT), str(made)],
-                    stdin=subprocess.DEVNULL,
-                    capture_output=True,
-                    text=True,
-                    check=False,
-                )
-                if done.returncode != 0:
-                    raise SetupError(f"The tiny models could not be made:\n{done.stderr.strip()}")
-                shutil.move(made, target)
-    return target
+def with_mini_models(workflow: Workflow) -> Workflow:
+    """The workflow with the mini models' files and panel size in place of FLUX.1-Fill's."""
+    return with_values(workflow, MINI_VALUES)

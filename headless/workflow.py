@@ -101,6 +101,16 @@ def with_value(workflow: Workflow, assignment: str) -> Workflow:
     return changed
 
 
+def with_values(workflow: Workflow, values: dict[str, Any]) -> Workflow:
+    """The workflow with inputs set that it has: "CLASS.INPUT" -> value; other classes and linked inputs are left."""
+    changed = copy.deepcopy(workflow)
+    for node in changed.values():
+        for name, old in node["inputs"].items():
+            if not isinstance(old, list):
+                node["inputs"][name] = values.get(f"{node['class_type']}.{name}", old)
+    return changed
+
+
 def _value(text: str) -> Any:
     try:
         return json.loads(text)

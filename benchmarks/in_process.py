@@ -1,0 +1,26 @@
+"""ComfyUI and this pack in a benchmark's own process."""
+
+import importlib.util
+import os
+import sys
+from pathlib import Path
+
+PACK = Path(__file__).resolve().parent.parent
+
+
+def load_host_and_pack() -> None:
+    """As the tests do it: ComfyUI from ICEDIT_HOST, the pack as `icedit`."""
+    sys.path.insert(0, os.environ["ICEDIT_HOST"])
+    import comfy.options
+
+    comfy.options.enable_args_parsing()
+    sys.argv, kept = [sys.argv[0], "--cpu"], sys.argv
+    import comfy.cli_args
+
+    sys.argv = kept
+    spec = importlib.util.spec_from_file_location(
+        "icedit", PACK / "__init__.py", submodule_search_locations=[str(PACK)]
+    )
+    assert spec is not None and spec.loader is not None
+    sys.modules["icedit"] = module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)

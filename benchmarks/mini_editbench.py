@@ -1,0 +1,206 @@
+"""How often the mini models' edits succeed, measured against the known scenes; prints one JSON line.
+
+    ICEDIT_HOST=<ComfyUI> <its python> benchmarks/mini_editbench.py [EDITS] [FILTERED EDITS]
+
+A fixed held-out set, the same number of edits of every task. An edit succeeds when it is done and the rest is
+preserved (mini/success.py). One seed: base, LoRA and MoE-LoRA, with and without ICEdit's sentence, by top_k. Early
+filter: by judge, candidates and probe steps, with the evaluations that were spent. `success` is a share,
+`interval` its 95 % Wilson interval.
+"""
+
+import json
+import math
+import random
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from in_process import PACK, load_host_and_pack
+
+MODELS = PACK / "mini" / "models"
+EDITS = int(sys.argv[1]) if len(sys.argv) > 1 else 240
+FILTERED = int(sys.argv[2]) if len(sys.argv) > 2 else 120
+BATCH, STEPS, SEED, HELD_OUT = 24, 28, 1, 20_000
+FILTERS = (("scene", 2, 4, 1), ("scene", 4, 4, 2), ("scene", 6, 2, 2), ("scene", 6, 4, 2), ("scene", 12, 4, 2))
+FILTERS += (("pixels", 6, 4, 2),)
+"""Judge, candidates, probe steps, keep."""
+
+
+@dataclass(frozen=True)
+class Stack:
+    """The mini models in a running host; `adapted` are models by name."""
+
+    host: Any
+    clip: Any
+    vae: Any
+    adapted: dict[str, Any]
+
+    @classmethod
+    def load(cls, host: Any) -> "Stack":
+        import folder_paths
+
+        for kind in MODELS.iterdir():
+            folder_paths.add_model_folder_path(kind.name, str(kind), is_default=True)
+        (base,) = host.call("UNETLoader", unet_name="mini_fill.safetensors", weight_dtype="default")
+        (lora,) = host.call("LoraLoaderModelOnly", model=base, lora_name="mini_lora.safetensors", strength_model=1.0)
+        models = {"base": base, "LoRA": lora}
+        for top_k in (1, 2, 4):
+            loaded = host.call(
+                "MoELoRALoader", model=base, lora_name="mini_moe_lora.safetensors", strength=1.0, top_k=top_k
+            )
+            models[f"MoE-LoRA top_k {top_k}"] = loaded[0]
+        names = {"clip_name1": "mini_clip_l.safetensors", "clip_name2": "mini_t5.safetensors", "type": "flux"}
+        (clip,) = host.call("DualCLIPLoader", **names)
+        (vae,) = host.call("VAELoader", vae_name="mini_ae.safetensors")
+        return cls(host, clip, vae, models)
+
+    def inputs(self, edits: Sequence[Any], template: str) -> dict[str, Any]:
+        """KSampler's positive, negative and latent_image for a batch of edits."""
+        import torch
+        from icedit.mini.render import render
+
+        pictures = torch.stack([render(edit.before) for edit in edits]).movedim(1, -1)
+        diptych, mask, *_ = self.host.call("DiptychCreate", image="None", image_input=pictures, panel_width=128)
+        encoded = [
+            self.host.call(
+                "InContextEditInstruction", editText=edit.instruction, clip=self.clip, guidance=50.0, template=template
+            )[0][0]
+            for edit in edits
+        ]
+        pooled = torch.cat([extra["pooled_output"] for _, extra in encoded])
+        positive = [[_stacked([tokens for tokens, _ in encoded]), encoded[0][1] | {"pooled_output": pooled}]]
+        (negative,) = self.host.call("ConditioningZeroOut", conditioning=positive)
+        positive, negative, latent = self.host.call(
+            "ICEFConditioning", In_context=positive, negative=negative, vae=self.vae, diptych=diptych, maskDiptych=mask
+        )
+        return {"positive": positive, "negative": negative, "latent_image": latent}
+
+    def panels(self, latent: dict[str, Any]) -> Any:
+        """The right panels `b 3 128 128` of a sampled LATENT."""
+        (decoded,) = self.host.call("VAEDecode", samples=latent, vae=self.vae)
+        return decoded[:, :, 128:].movedim(-1, 1)
+
+
+def _stacked(contexts: Sequence[Any]) -> Any:
+    import torch
+
+    return torch.cat(list(contexts))
+
+
+SAMPLER = {"steps": STEPS, "cfg": 1.0, "sampler_name": "euler", "scheduler": "simple", "denoise": 1.0}
+
+
+def held_out(count: int) -> list[Any]:
+    from icedit.mini.edits import TASKS, random_edit
+
+    draw = random.Random(HELD_OUT)
+    return [random_edit(draw, TASKS[index % len(TASKS)]) for index in range(count)]
+
+
+def one_seed(stack: Stack, model: Any, edits: Sequence[Any], template: str) -> Iterator[Any]:
+    """A verdict for each edit."""
+    from icedit.mini.success import verdict
+
+    for start in range(0, len(edits), BATCH):
+        part = edits[start : start + BATCH]
+        (latent,) = stack.host.call("KSampler", model=model, seed=SEED, **SAMPLER, **stack.inputs(part, template))
+        yield from (verdict(edit, panel) for edit, panel in zip(part, stack.panels(latent), strict=True))
+
+
+def scene_judge() -> Any:
+    """A judge that knows what must come out: an upper bound of what judging can give."""
+    from icedit.early_filter.judge import Judge, Verdict
+    from icedit.mini.success import verdict
+
+    class SceneJudge(Judge):
+        name = "scene"
+        edit: Any = None
+
+        def score(self, question: Any, edits: Sequence[Any], poll: Any) -> list[Verdict]:  # noqa: ARG002
+            found = [verdict(self.edit, edit.panel.movedim(-1, 0)) for edit in edits]
+            return [Verdict(score=each.done - 5 * each.wrong) for each in found]
+
+    return SceneJudge()
+
+
+def filtered(stack: Stack, model: Any, edits: Sequence[Any], setting: tuple[str, int, int, int]) -> Iterator[Any]:
+    """A verdict for each edit, of the seed that the filter chose."""
+    from icedit.early_filter.judges.pixels import PixelJudge
+    from icedit.mini.success import verdict
+
+    name, candidates, probe_steps, keep = setting
+    judge = scene_judge() if name == "scene" else PixelJudge()
+    asked = {"candidates": candidates, "probe_steps": probe_steps, "keep": keep, "mode": "resume"}
+    for edit in edits:
+        if name == "scene":
+            judge.edit = edit
+        latent = stack.host.call(
+            "EarlyFilterSampler", model=model, seed=SEED, vae=stack.vae, instruction=edit.instruction,
+            panel="right half", judge=judge, **asked, **SAMPLER, **stack.inputs([edit], "ICEdit"),
+        )[0]  # fmt: skip
+        yield verdict(edit, stack.panels(latent)[0])
+
+
+def summary(edits: Sequence[Any], verdicts: Sequence[Any]) -> dict[str, Any]:
+    from icedit.mini.edits import TASKS
+
+    won = [verdict.success for verdict in verdicts]
+    tasks = {
+        task: round(
+            sum(w for w, edit in zip(won, edits, strict=True) if edit.task == task) * len(TASKS) / len(edits), 3
+        )
+        for task in TASKS
+    }
+    edited = sum(verdict.edited for verdict in verdicts) / len(edits)
+    kept = sum(verdict.kept for verdict in verdicts) / len(edits)
+    return {
+        "success": round(sum(won) / len(edits), 3), "interval": wilson(sum(won), len(edits)),
+        "edited": round(edited, 3), "kept": round(kept, 3), "tasks": tasks,
+    }  # fmt: skip
+
+
+def wilson(won: int, count: int) -> list[float]:
+    share, z = won / count, 1.96
+    middle = (share + z * z / (2 * count)) / (1 + z * z / count)
+    half = z / (1 + z * z / count) * math.sqrt(share * (1 - share) / count + z * z / (4 * count * count))
+    return [round(middle - half, 3), round(middle + half, 3)]
+
+
+def measure(stack: Stack) -> dict[str, Any]:
+    from icedit.early_filter.plan import Plan
+
+    edits, few = held_out(EDITS), held_out(FILTERED)
+    table = []
+    for name, model in stack.adapted.items():
+        for template in ("ICEdit", "none") if "top_k" not in name or name.endswith("1") else ("ICEdit",):
+            verdicts = list(one_seed(stack, model, edits, template))
+            table.append({"model": name, "template": template, "evaluations": STEPS} | summary(edits, verdicts))
+            print(json.dumps(table[-1]), file=sys.stderr)
+    model = stack.adapted["MoE-LoRA top_k 1"]
+    curve = [{"judge": "none", "candidates": 1, "evaluations": STEPS} | summary(few, [
+        verdict for edit in few for verdict in one_seed(stack, model, [edit], "ICEdit")
+    ])]  # fmt: skip
+    for setting in FILTERS:
+        judge, candidates, probe_steps, keep = setting
+        spent = Plan("resume", SEED, candidates, probe_steps, keep, STEPS).most_steps
+        row = {"judge": judge, "candidates": candidates, "probe_steps": probe_steps, "keep": keep, "evaluations": spent}
+        curve.append(row | summary(few, list(filtered(stack, model, few, setting))))
+        print(json.dumps(curve[-1]), file=sys.stderr)
+    return {"edits": EDITS, "one_seed": table, "filtered_edits": FILTERED, "early_filter": curve}
+
+
+def main() -> None:
+    load_host_and_pack()
+    sys.path.insert(0, str(PACK / "tests"))
+    from support.inprocess import InProcessHost
+
+    with tempfile.TemporaryDirectory() as folder:
+        host = InProcessHost.start(MODELS, Path(folder), PACK)
+        print(json.dumps(measure(Stack.load(host))))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,208 @@
+"""What is trained, one after the other: autoencoder, text encoders, base model, LoRA, LoRA-MoE.
+
+Every stage takes the ones before it and a folder for its checkpoint. Steps are what the shipped files had.
+"""
+
+import math
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from tqdm import trange
+
+from . import adapters, text
+from .autoencoder import DECODER_WIDTHS, Autoencoder
+from .dataset import COLUMNS, ROWS, Batch, EncodedEdits, Sentences, batches, encode_edits
+from .fit import Schedule, fit
+from .flux import Flux, Shape, patchify, position_embedding
+from .prompts import Sentence, description_prompt, instruction_prompt
+from .render import render
+from .scene import PANEL, random_scene
+
+SHIFT = math.exp(1.15)
+"""FLUX's time shift, as the host samples."""
+GUIDANCES = (1.0, 3.5, 30.0, 50.0)
+CHANGED_WEIGHT = 5.0
+"""How much more a patch counts that the edit changes: most do not, and copying is learned early."""
+BALANCE = 0.01
+RANK, EXPERTS = 32, 4
+
+
+@dataclass(frozen=True)
+class Steps:
+    """How long each stage takes; `chunks` of 400 scenes are what the diffusion stages learn from."""
+
+    autoencoder: int = 2750
+    decoder: int = 3000
+    text: int = 1850
+    base: int = 5400
+    lora: int = 1500
+    moe: int = 1500
+    chunks: int = 40
+    scenes: int = 400
+
+
+def train_autoencoder(file: Path, steps: int, device: torch.device) -> Autoencoder:
+    """The autoencoder on crops of scenes."""
+    torch.manual_seed(0)
+    model = Autoencoder().to(device)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=8e-4, weight_decay=0.0, betas=(0.9, 0.99))
+    fit(model, _Reconstruction(model, device), [optimizer], Schedule(steps, decay=1.0), file)
+    return model
+
+
+def refine_decoder(file: Path, steps: int, trained: Autoencoder, device: torch.device) -> Autoencoder:
+    """A wider decoder for the finished encoder: latents stay what the diffusion model learns."""
+    torch.manual_seed(0)
+    model = Autoencoder(DECODER_WIDTHS).to(device)
+    model.encoder.load_state_dict(trained.encoder.state_dict())
+    model.encoder.requires_grad_(False)
+    optimizer = torch.optim.AdamW(model.decoder.parameters(), lr=8e-4, weight_decay=0.0, betas=(0.9, 0.99))
+    loss = _Reconstruction(model, device, frozen_encoder=True)
+    fit(model, loss, [optimizer], Schedule(steps, decay=1.0), file)
+    return model
+
+
+class _Reconstruction:
+    """The error of random crops that come back from latents with some noise."""
+
+    def __init__(self, model: Autoencoder, device: torch.device, frozen_encoder: bool = False) -> None:
+        self.model, self.frozen = model, frozen_encoder
+        draw = random.Random(0)
+        self._pictures = torch.stack([render(random_scene(draw)) for _ in range(1500)]).to(device)
+
+    def __call__(self) -> Tensor:
+        corner = torch.randint(0, PANEL // 2 + 1, (2,)).tolist()
+        rows, columns = (slice(at, at + PANEL // 2) for at in corner)
+        part = self._pictures[torch.randint(0, len(self._pictures), (24,)), :, rows, columns]
+        part = part.contiguous(memory_format=torch.channels_last)
+        if self.frozen:
+            self.model.encoder.eval()
+        with torch.autocast(part.device.type, torch.bfloat16):
+            latent = self.model.encoder(part).float()
+            back = self.model.decoder(latent + 0.1 * torch.randn_like(latent)).float()
+        return 4 * (back - part).square().mean() + (back - part).abs().mean()
+
+
+def train_text(file: Path, steps: int, tokenizers: text.Tokenizers) -> text.TextEncoders:
+    """Both text encoders, on the CPU."""
+    model = text.Naming()
+    model.init_weights()
+
+    def loss() -> Tensor:
+        draw = random.Random(torch.initial_seed())
+        sentences, slots = text.slot_batch(draw, 64)
+        return model(*tokenizers(sentences), slots)[0]
+
+    optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3, weight_decay=0.0, betas=(0.9, 0.98))
+    fit(model, loss, [optimizer], Schedule(steps, decay=1.0), file)
+    return model.encoders
+
+
+def encoded_chunks(folder: Path, steps: Steps, autoencoder: Autoencoder) -> list[EncodedEdits]:
+    """The training edits, encoded once and kept in `folder`."""
+    folder.mkdir(exist_ok=True)
+    chunks = trange(steps.chunks, desc="edits", dynamic_ncols=True)
+    encoder = autoencoder.encoder
+    return [encode_edits(seed, steps.scenes, encoder, folder / f"{seed:04d}.safetensors") for seed in chunks]
+
+
+class Diffusion:
+    """The flow matching loss of a FLUX.1-Fill on encoded edits."""
+
+    def __init__(
+        self,
+        model: Flux,
+        data: Sequence[EncodedEdits],
+        sentences: Sentences,
+        sentence: Sentence,
+        device: torch.device,
+        compiled: bool = True,
+    ) -> None:
+        self.model, self.device = model, device
+        self._data, self._sentences, self._sentence = data, sentences, sentence
+        self._network = torch.compile(model) if compiled else model
+        self._rotation = position_embedding(text.T5_TOKENS, ROWS, COLUMNS).to(device)
+        self._mask = diptych_mask().to(device)
+        self._right = torch.arange(ROWS * COLUMNS).reshape(ROWS, COLUMNS)[:, COLUMNS // 2 :].flatten()
+
+    def __call__(self) -> Tensor:
+        draw = random.Random(torch.initial_seed())
+        return self.loss(next(batches(self._data, self._sentences, self._sentence, 32, draw)))
+
+    def loss(self, batch: Batch) -> Tensor:
+        """Squared error of the velocity of the right panel's patches."""
+        diptych = batch.diptych.to(self.device)
+        uniform = torch.rand(len(diptych)).clamp(min=1e-4)
+        t = (SHIFT / (SHIFT + (1 / uniform - 1))).to(self.device)
+        guidance = torch.tensor(GUIDANCES)[torch.randint(0, len(GUIDANCES), (len(diptych),))].to(self.device)
+        noise = torch.randn(diptych.shape).to(self.device)
+        noisy = torch.lerp(diptych, noise, t[:, None, None])
+        mask = self._mask.expand(len(diptych), -1, -1)
+        patches = torch.cat([noisy, batch.masked.to(self.device), mask], -1)
+        with torch.autocast(self.device.type, torch.bfloat16):
+            context, pooled = batch.context.to(self.device), batch.pooled.to(self.device)
+            velocity = self._network(patches, self._rotation, t, context, pooled, guidance)
+        error = (velocity.float() - (noise - diptych))[:, self._right].square()
+        weight = 1 + (CHANGED_WEIGHT - 1) * batch.changed.to(self.device).float()
+        return (error * weight[..., None]).mean()
+
+
+def diptych_mask() -> Tensor:
+    """The host's mask channels `1 128 256`: 1 on the right panel, one channel for each of 8 x 8 pixels."""
+    mask = torch.zeros(1, 64, 2 * ROWS, 2 * COLUMNS)
+    mask[..., COLUMNS:] = 1.0
+    return patchify(mask)
+
+
+def train_base(
+    file: Path, steps: int, data: Sequence[EncodedEdits], sentences: Sentences, device: torch.device,
+    compiled: bool = True,
+) -> Flux:  # fmt: skip
+    """The base model: it fills the right panel as a caption of the difference says."""
+    model = new_flux().to(device)
+    loss = Diffusion(model, data, sentences, description_prompt, device, compiled)
+    blocks = {id(weight) for name, weight in model.named_parameters() if "_blocks." in name and weight.ndim == 2}
+    matrices = [weight for weight in model.parameters() if id(weight) in blocks]
+    others = [weight for weight in model.parameters() if id(weight) not in blocks]
+    optimizers = [
+        torch.optim.Muon(matrices, lr=2e-3, weight_decay=0.01, adjust_lr_fn="match_rms_adamw"),
+        torch.optim.AdamW(others, lr=2e-3, weight_decay=0.0, betas=(0.9, 0.98)),
+    ]
+    fit(model, loss, optimizers, Schedule(steps, average=0.999), file)
+    return model
+
+
+def train_adapter(
+    file: Path, steps: int, base: Flux, routed: bool, data: Sequence[EncodedEdits], sentences: Sentences,
+    device: torch.device, compiled: bool = True,
+) -> Flux:  # fmt: skip
+    """A LoRA (with `routed` also experts) that teaches a copy of the base model ICEdit's sentence."""
+    model = new_flux().to(device)
+    model.load_state_dict(base.state_dict())
+    adapters.add_lora(model, RANK)
+    if routed:
+        adapters.add_experts(model, RANK, EXPERTS)
+    model.to(device)
+    diffusion = Diffusion(model, data, sentences, instruction_prompt, device, compiled)
+
+    def loss() -> Tensor:
+        value = diffusion()
+        return value + BALANCE * adapters.balance_loss(model) if routed else value
+
+    trained = [weight for weight in model.parameters() if weight.requires_grad]
+    optimizer = torch.optim.AdamW(trained, lr=1e-3, weight_decay=0.0, betas=(0.9, 0.98))
+    fit(model, loss, [optimizer], Schedule(steps, average=0.999), file)
+    return model
+
+
+def new_flux() -> Flux:
+    """The base model before training: blocks start near the identity, the first looks at the other panel."""
+    torch.manual_seed(0)
+    shape = Shape(context=text.T5["d_model"], vector=text.CLIP_L["hidden_size"])
+    model = Flux(shape)
+    model.init_weights(panel_columns=COLUMNS // 2)
+    return model

@@ -1,0 +1,56 @@
+"""Train the mini models from nothing: `nox -s train`. A stop loses at most 200 steps: the same command goes on."""
+
+import argparse
+import logging
+import os
+from pathlib import Path
+
+import torch
+
+from . import export, stages
+from .dataset import Sentences
+from .text import Tokenizers
+
+log = logging.getLogger(__name__)
+
+MODELS = Path(__file__).parent / "models"
+
+
+def main(arguments: list[str] | None = None) -> None:
+    options = _parser().parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    options.work.mkdir(parents=True, exist_ok=True)
+    train(options.work, options.models, options.host, stages.Steps(), torch.device(options.device))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="mini.train", description="Train the mini models.")
+    parser.add_argument("--work", type=Path, required=True, help="folder for checkpoints; a stopped training goes on")
+    parser.add_argument("--models", type=Path, default=MODELS, help="folder for the trained files (%(default)s)")
+    parser.add_argument("--host", type=Path, default=os.environ.get("ICEDIT_HOST"), help="a ComfyUI tree")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    return parser
+
+
+def train(
+    work: Path, models: Path, host: Path, steps: stages.Steps, device: torch.device, compiled: bool = True
+) -> None:
+    """Every stage; checkpoints in `work`, the host's files in `models`."""
+    tokenizers = Tokenizers(host)
+    encoders = stages.train_text(work / "text.pt", steps.text, tokenizers)
+    export.write_text_encoders(encoders, tokenizers, models)
+    autoencoder = stages.train_autoencoder(work / "autoencoder.pt", steps.autoencoder, device)
+    data = stages.encoded_chunks(work / "edits", steps, autoencoder)
+    autoencoder = stages.refine_decoder(work / "decoder.pt", steps.decoder, autoencoder, device)
+    export.write_autoencoder(autoencoder, models)
+    sentences = Sentences(encoders, tokenizers)
+    base = stages.train_base(work / "base.pt", steps.base, data, sentences, device, compiled)
+    export.write_base(base, models)
+    for name, routed, count in (("lora", False, steps.lora), ("moe", True, steps.moe)):
+        adapted = stages.train_adapter(work / f"{name}.pt", count, base, routed, data, sentences, device, compiled)
+        export.write_adapter(adapted, models, routed)
+    log.info("Written to %s", models)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,116 @@
+"""The trainable models compute what the host computes with their files: else training would teach something else."""
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+from icedit.mini.adapters import RoutedLinear
+from icedit.mini.autoencoder import DECODER_WIDTHS, SCALE, SHIFT, Autoencoder, taesd_state
+from icedit.mini.flux import Flux, Shape, own_state, patchify, position_embedding, unpatchify
+from icedit.moe_lora.layer import RoutedLoRA, split_router
+from safetensors.torch import load_file, save_file
+
+MODELS = Path(__file__).resolve().parent.parent / "mini" / "models"
+
+
+@pytest.fixture(scope="module")
+def mini(host):
+    """The host with the mini models among its models."""
+    import folder_paths
+
+    for kind in MODELS.iterdir():
+        folder_paths.add_model_folder_path(kind.name, str(kind), is_default=True)
+    return host
+
+
+def test_flux(mini):
+    state = {key: value.float() for key, value in load_file(MODELS / "diffusion_models/mini_fill.safetensors").items()}
+    own = Flux(Shape()).eval()
+    own.load_state_dict(own_state(state))
+    patcher = mini.call("UNETLoader", unet_name="mini_fill.safetensors", weight_dtype="default")[0]
+    network = patcher.model.diffusion_model.float()
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(2, 96, 16, 32, generator=generator)
+    context, pooled = torch.randn(2, 48, 64, generator=generator), torch.randn(2, 48, generator=generator)
+    t, guidance = torch.tensor([0.9, 0.3]), torch.tensor([50.0, 3.5])
+    with torch.inference_mode():
+        expected = network(x, t, context, pooled, guidance)
+        velocity = own(patchify(x), position_embedding(48, 8, 16), t, context, pooled, guidance)
+    assert torch.allclose(unpatchify(velocity, 8, 16), expected, atol=2e-4)
+
+
+def test_text_encoders(mini):
+    from icedit.mini.text import TextEncoders, Tokenizers
+
+    clip = mini.call(
+        "DualCLIPLoader", clip_name1="mini_clip_l.safetensors", clip_name2="mini_t5.safetensors", type="flux"
+    )[0]
+    own = TextEncoders().eval()
+    weights = load_file(MODELS / "text_encoders/mini_clip_l.safetensors")
+    missing = own.clip.load_state_dict(
+        {key: weights[_stored(key, weights)] for key in own.clip.state_dict()}, strict=False
+    )
+    assert not missing.missing_keys
+    t5 = load_file(MODELS / "text_encoders/mini_t5.safetensors")
+    own.t5.load_state_dict(t5 | {"encoder.embed_tokens.weight": t5["shared.weight"]})
+    text = "A diptych with two side-by-side images of the same scene. make the red circle blue"
+    with torch.inference_mode():
+        context, pooled = own(*Tokenizers(Path(os.environ["ICEDIT_HOST"]))([text]))
+        expected, extra = clip.encode_from_tokens_scheduled(clip.tokenize(text))[0]
+    assert context.shape == expected.shape
+    assert torch.allclose(context, expected.float(), atol=0.02)
+    assert torch.allclose(pooled, extra["pooled_output"].float(), atol=0.02)
+
+
+def _stored(key, weights):
+    return key if key in weights else f"text_model.{key}"
+
+
+def test_autoencoder(host, tmp_path):
+    import comfy.sd
+    import comfy.utils
+
+    torch.manual_seed(0)
+    own, picture = Autoencoder(DECODER_WIDTHS), torch.rand(1, 3, 64, 128)
+    own.encoder.train()(picture)  # the norm's statistics must be folded in, so they must not be the defaults
+    own.eval()
+    save_file(taesd_state(own), tmp_path / "ae.safetensors")
+    vae = comfy.sd.VAE(sd=comfy.utils.load_torch_file(str(tmp_path / "ae.safetensors")))
+    with torch.inference_mode():
+        latent = own.encoder(picture)
+        encoded = vae.encode(picture.movedim(1, -1))
+        assert torch.allclose((encoded - SHIFT) * SCALE, latent, atol=2e-3)
+        assert torch.allclose(vae.decode(encoded).movedim(-1, 1), own.decoder(latent).clamp(0, 1), atol=2e-3)
+
+
+def test_the_routed_layer_computes_what_the_loader_computes():
+    torch.manual_seed(0)
+    own = RoutedLinear(torch.nn.Linear(24, 16), "transformer_blocks.0.ff.net.2", rank=4, experts=4)
+    torch.nn.init.normal_(own.up)
+    x = torch.randn(2, 5, 24)
+    loaded = RoutedLoRA(24, 16, experts=4, rank=4)
+    loaded.down.weight.data = torch.cat([own.down.flatten(0, 1), split_router(own.router)])
+    loaded.up.weight.data = own.up.permute(1, 0, 2).flatten(1)
+    with torch.inference_mode():
+        assert torch.allclose(own(x), loaded(x, own.base(x), top_k=1), atol=1e-5)
+
+
+def test_a_few_steps_of_the_whole_training_give_files_that_the_host_loads(mini, tmp_path):
+    from dataclasses import replace
+
+    from icedit.mini import stages, train
+
+    quick = replace(stages.Steps(), autoencoder=2, decoder=1, text=2, base=2, lora=1, moe=1, chunks=1, scenes=4)
+    models = tmp_path / "models"
+    work = tmp_path / "work"
+    work.mkdir()
+    train.train(work, models, Path(os.environ["ICEDIT_HOST"]), quick, torch.device("cpu"), compiled=False)
+    written = sorted(str(path.relative_to(models)) for path in models.rglob("*.safetensors"))
+    assert written == sorted(str(path.relative_to(MODELS)) for path in MODELS.rglob("*.safetensors"))
+    for name in written:
+        made, shipped = load_file(models / name), load_file(MODELS / name)
+        assert {key: value.shape for key, value in made.items()} == {key: value.shape for key, value in shipped.items()}
+    before = {path: path.stat().st_mtime_ns for path in work.rglob("*.pt")}
+    train.train(work, models, Path(os.environ["ICEDIT_HOST"]), quick, torch.device("cpu"), compiled=False)
+    assert {path: path.stat().st_mtime_ns for path in work.rglob("*.pt")} == before, "a finished stage ran again"
