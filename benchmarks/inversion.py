@@ -2,12 +2,12 @@
 
     ICEDIT_HOST=<ComfyUI> <its python> benchmarks/inversion.py
 
-A 512 x 512 panel, 28 steps, on a small text-to-image FLUX with random weights in float32 on the CPU. `corrections`: the
+A 256 x 256 panel, 28 steps, on a small text-to-image FLUX with random weights in float32 on the CPU. `corrections`: the
 reconstruction error of the source panel after so many corrections of each step, and the inversion's time as a ratio to
-28 plain evaluations of the panel. `shares`: by share of steps and blocks what is held, the same at FLUX.1-dev's size in
-bfloat16, the sampled left panel's difference to the source, and the time of sampling the diptych as a ratio to sampling
-it without kept values (the quartiles of ROUNDS rounds in turns as spread). Random weights say nothing about how
-FLUX.1-dev's pictures look; errors between them are only comparable with each other.
+28 plain evaluations of the panel. `shares`: by share of steps and blocks what is held, the same for a 512 x 512 panel
+at FLUX.1-dev's size in bfloat16, the sampled left panel's difference to the source, and the time of sampling the
+diptych as a ratio to sampling it without kept values (the quartiles of ROUNDS rounds in turns as spread). Random
+weights say nothing about how FLUX.1-dev's pictures look; errors between them are only comparable with each other.
 """
 
 import importlib.util
@@ -22,11 +22,11 @@ from typing import Any
 
 PACK = Path(__file__).resolve().parent.parent
 ROUNDS = int(os.environ.get("ROUNDS", "3"))
-STEPS, PANEL = 28, 512
+STEPS, PANEL = 28, 256
 CORRECTIONS = (0, 1, 2, 5, 8)
 SHARES = ((0.0, 0.0), (0.57, 0.33), (0.57, 1.0), (1.0, 1.0))
 DEV_BLOCKS = [("double", index) for index in range(19)] + [("single", index) for index in range(38)]
-DEV_WIDTH = 3072
+DEV_TOKENS, DEV_WIDTH = 32 * 32, 3072
 
 
 def load_host_and_pack() -> None:
@@ -126,7 +126,7 @@ def shares(bench: Bench) -> dict[str, Any]:
     for pair, (_, latent, report) in runs.items():
         ratios = [mine / plain for mine, plain in zip(seconds[pair], seconds[SHARES[0]], strict=True)]
         low, middle, high = statistics.quantiles(ratios, n=4)
-        dev = Plan.of(STEPS, DEV_BLOCKS, *pair).nbytes((PANEL // 16) ** 2, DEV_WIDTH, torch.bfloat16)
+        dev = Plan.of(STEPS, DEV_BLOCKS, *pair).nbytes(DEV_TOKENS, DEV_WIDTH, torch.bfloat16)
         result["{} steps, {} blocks".format(*pair)] = {
             "held_mb": round(report["held"]["bytes"] / 1e6, 1),
             "flux_dev_gb": round(dev / 1e9, 2),
