@@ -57,7 +57,7 @@ class Recorder:
             raise InversionError(
                 f"The attention values of block {missing[0]} cannot be read: FLUX of ComfyUI "
                 f"{comfyui_version.__version__} does not hand them to patches (attn1_patch), or a node before this one "
-                "replaced its blocks. Update ComfyUI, or set step_share to 0 to work without kept values."
+                "replaced its blocks. Get a newer ComfyUI, or work without kept values: step_share 0."
             )
         self._last = reading.found
         return output

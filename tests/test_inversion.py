@@ -348,7 +348,7 @@ class TestRefusals:
         pack = nodes.NODE_CLASS_MAPPINGS["InContextInversion"].__module__.removesuffix(".nodes.inversion")
         monkeypatch.setattr(sys.modules[f"{pack}.host.attention_values"], "PATCH", "no_such_patch")
         counted, count = counting(models["model"])
-        with pytest.raises(ValueError, match=r"attn1_patch.*Update ComfyUI, or set step_share to 0"):
+        with pytest.raises(ValueError, match=r"attn1_patch.*Get a newer ComfyUI, or work without kept values"):
             inverted(model=counted)
         assert count[0] == 1
 
