@@ -1,5 +1,6 @@
 """Tasks. `nox -s edit` edits a picture, `nox -s tests` runs all tests, `nox -s lint types` checks the code,
-`nox -s workflows` rewrites the workflow files, `nox -s train` trains the mini models. Everything that is installed or downloaded lives in the user's cache."""
+`nox -s workflows` rewrites the workflow files, `nox -s train` trains the mini models. Everything that is installed or
+downloaded lives in the user's cache."""
 
 import os
 from pathlib import Path

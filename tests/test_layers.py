@@ -67,3 +67,16 @@ def test_nothing_heavy_is_imported_with_the_nodes(folder):
     for path in python_files(folder):
         heavy = {name.split(".")[0] for name in imports(path, nested=False)} & HEAVY
         assert not heavy, f"{path} imports {heavy} at its top"
+
+
+def test_only_tests_and_benchmarks_import_the_mini_models():
+    for folder in ("nodes", "host", *LOGIC):
+        for path in python_files(folder):
+            assert not [name for name in imports(path) if name.startswith(".mini")], path
+
+
+def test_the_mini_models_need_no_host_and_of_the_pack_the_sentence_alone():
+    for path in python_files("mini"):
+        for name in imports(path):
+            assert name.split(".")[0] not in HOST_MODULES, f"{path} imports {name}"
+            assert not name.startswith(".") or name == ".diptych.prompt" or name.startswith(".mini"), path
