@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from .client import Workflow
-from .environment import prepare
+from .environment import SetupError, prepare
 from .server import Server, running_server
 from .workflow import with_values
 
@@ -43,9 +43,14 @@ def embedded_server() -> Iterator[Server]:
     """Set up what is missing, start the embedded server, and stop it at the end.
 
     Raises:
-        SetupError: a download or an installation failed.
+        SetupError: there are no mini models, or a download or an installation failed.
         ServerError: ComfyUI did not start.
     """
+    if not MODELS.is_dir():
+        raise SetupError(
+            f"The mini models are not at {MODELS}: a pack that ComfyUI-Manager installed comes without them. Clone the "
+            "repository for them, or use your own ComfyUI with --server http://127.0.0.1:8188"
+        )
     environment = prepare()
     log.info("Starting the embedded ComfyUI")
     with running_server(environment, MODELS) as server:
