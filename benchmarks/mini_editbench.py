@@ -1,11 +1,11 @@
 """How often the mini models' edits succeed, measured against the known scenes; prints one JSON line.
 
-    ICEDIT_HOST=<ComfyUI> <its python> benchmarks/mini_editbench.py [EDITS] [FILTERED EDITS]
+    ICEDIT_HOST=<ComfyUI> <its python> benchmarks/mini_editbench.py [EDITS] [FILTERED EDITS] [PICTURE]
 
 A fixed held-out set, the same number of edits of every task. An edit succeeds when it is done and the rest is
 preserved (mini/success.py). One seed: base, LoRA and MoE-LoRA, with and without ICEdit's sentence, by top_k. Early
 filter: by judge, candidates and probe steps, with the evaluations that were spent. `success` is a share,
-`interval` its 95 % Wilson interval.
+`interval` its 95 % Wilson interval. PICTURE, if given, gets the first edit of every task, the source above the result.
 """
 
 import json
@@ -169,6 +169,24 @@ def wilson(won: int, count: int) -> list[float]:
     return [round(middle - half, 3), round(middle + half, 3)]
 
 
+def draw_gallery(stack: Stack, file: Path) -> None:
+    """The first held-out edit of every task, whatever became of it."""
+    import torch
+    from icedit.mini.edits import TASKS
+    from icedit.mini.render import render
+    from PIL import Image
+
+    edits = held_out(len(TASKS))
+    inputs = stack.inputs(edits, "ICEdit")
+    (latent,) = stack.host.call("KSampler", model=stack.adapted["MoE-LoRA top_k 1"], seed=SEED, **SAMPLER, **inputs)
+    columns = [
+        torch.nn.functional.pad(torch.cat([render(edit.before), panel.clamp(0, 1)], 1), (3, 3, 0, 0), value=1.0)
+        for edit, panel in zip(edits, stack.panels(latent), strict=True)
+    ]
+    pixels = (torch.cat(columns, 2).movedim(0, -1) * 255).round().byte().numpy()
+    Image.fromarray(pixels).save(file, quality=90)
+
+
 def measure(stack: Stack) -> dict[str, Any]:
     from icedit.early_filter.plan import Plan
 
@@ -199,7 +217,10 @@ def main() -> None:
 
     with tempfile.TemporaryDirectory() as folder:
         host = InProcessHost.start(MODELS, Path(folder), PACK)
-        print(json.dumps(measure(Stack.load(host))))
+        stack = Stack.load(host)
+        if len(sys.argv) > 3:
+            draw_gallery(stack, Path(sys.argv[3]))
+        print(json.dumps(measure(stack)))
 
 
 if __name__ == "__main__":
