@@ -86,7 +86,7 @@ def job(number: int) -> Job:
     if number % 10 in (3, 7):
         name, target, value, reason = WRONG[number // 5 % len(WRONG)]
         return Job(INVALID, filled(name, number, {target: value}), reason)
-    name = WORKFLOWS[number % len(WORKFLOWS)]
+    name = WORKFLOWS[number // 5 % len(WORKFLOWS)]
     if number % 10 == 5:
         endless = {"KSampler.steps": 10000, "EarlyFilterSampler.steps": 10000}
         return Job(INTERRUPTED, filled(name, number, endless))

@@ -17,7 +17,7 @@ PANEL = 128
 
 
 def noise(seed, width, height):
-    coarse = np.random.default_rng(seed).integers(0, 256, (height // 4, width // 4, 3), dtype=np.uint8)
+    coarse = np.random.default_rng(seed).integers(0, 256, (height // 40, width // 40, 3), dtype=np.uint8)
     return Image.fromarray(coarse).resize((width, height))
 
 
