@@ -20,6 +20,8 @@ from .scene import PANEL
 from .text import TextEncoders, Tokenizers
 
 EDITS_PER_SCENE = 3
+FREQUENCY = {"recolour": 1.0, "remove": 1.0, "add": 1.3, "background": 1.0, "swap": 3.0, "restyle": 2.0}
+"""How often a task is drawn, against the others: shapes take longest to learn."""
 VISIBLE = 0.05
 GREY = 0.5
 """What the host paints over the part of a picture that the mask hides."""
@@ -110,12 +112,16 @@ class Batch:
     pooled: Tensor
 
 
+def _draw(part: EncodedEdits, draw: random.Random) -> int:
+    return draw.choices(range(len(part.edits)), [FREQUENCY[edit.task] for edit in part.edits])[0]
+
+
 def batches(
     data: Sequence[EncodedEdits], sentences: Sentences, sentence: Sentence, size: int, draw: random.Random
 ) -> Iterator[Batch]:
-    """Endless random batches."""
+    """Endless random batches, tasks as often as `FREQUENCY` says."""
     while True:
-        drawn = [(part, draw.randrange(len(part.edits))) for part in draw.choices(data, k=size)]
+        drawn = [(part, _draw(part, draw)) for part in draw.choices(data, k=size)]
         context, pooled = sentences([sentence(part.edits[index]) for part, index in drawn])
         yield Batch(
             torch.stack([part.diptych[index] for part, index in drawn]).float(),

@@ -36,12 +36,12 @@ class Steps:
     """How long each stage takes; `chunks` of 400 scenes are what the diffusion stages learn from."""
 
     autoencoder: int = 2750
-    decoder: int = 3000
+    decoder: int = 1400
     text: int = 1850
-    base: int = 5400
-    lora: int = 1500
-    moe: int = 1500
-    chunks: int = 40
+    base: int = 5000
+    lora: int = 1600
+    moe: int = 2300
+    chunks: int = 44
     scenes: int = 400
 
 
