@@ -19,7 +19,7 @@ DROP = """text => {
 NODES = """() => {
   const all = graph => graph._nodes.flatMap(node => [node, ...(node.subgraph ? all(node.subgraph) : [])])
   return all(window.app.graph).map(node => ({
-    id: node.id,
+    id: String(node.id),
     type: node.type,
     top: node.graph === window.app.graph,
     known: node.constructor.nodeData !== undefined || node.isVirtualNode === true || node.isSubgraphNode?.() === true,
