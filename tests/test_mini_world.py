@@ -27,7 +27,7 @@ def test_the_wanted_picture_is_a_success_and_the_source_is_none(task):
 @pytest.mark.parametrize("task", ["recolour", "remove", "add", "swap", "restyle"])
 def test_a_damaged_rest_is_no_success(task):
     for edit in edits(task, 10):
-        other = "white" if edit.before.background != "white" else "black"
+        other = "black" if edit.before.background != "black" else "white"
         result = verdict(edit, render(replace(edit.after, background=other)))
         assert not result.kept, edit.instruction
 
