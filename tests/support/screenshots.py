@@ -1,4 +1,4 @@
-"""Takes the README's pictures of the page, with the tiny models' results in them.
+"""Takes the README's pictures of the page, with the mini models' edits in them.
 
 Run `python -m support.screenshots` in the folder `tests`, with the environment's Python and ICEDIT_HOST as for tests.
 """
@@ -8,7 +8,6 @@ import json
 import os
 import shutil
 import sys
-import tempfile
 from pathlib import Path
 
 from PIL import Image
@@ -18,8 +17,6 @@ from .page import ComfyPage, comfy_page
 PACK = Path(__file__).resolve().parents[2]
 IMAGES = PACK / "web" / "docs" / "images"
 FILTER = "EarlyFilterSampler"
-QUICK = {"DiptychCreate": {"panel_width": 256}, "KSampler": {"steps": 12}, FILTER: {"steps": 12}}
-"""For results that are noise, small panels and few steps do."""
 LOOK_AT = """([kind, margin]) => {
   const { canvas, graph } = window.app
   const nodes = graph._nodes.filter(node => !kind || node.type === kind)
@@ -37,28 +34,30 @@ LOOK_AT = """([kind, margin]) => {
 def main() -> None:
     """Write every picture into web/docs/images."""
     sys.path.insert(0, str(PACK))
+    from headless import embedded
     from headless.environment import Environment
     from headless.server import running_server
-    from headless.tiny.weights import write_stack
 
+    values: dict[str, dict[str, object]] = {"InContextEditInstruction": {"editText": embedded.INSTRUCTION}}
+    for place, value in embedded.MINI_VALUES.items():
+        kind, _, widget = place.partition(".")
+        values.setdefault(kind, {})[widget] = value
     IMAGES.mkdir(parents=True, exist_ok=True)
     environment = Environment(python=Path(sys.executable), host=Path(os.environ["ICEDIT_HOST"]))
-    with tempfile.TemporaryDirectory() as models:
-        write_stack(Path(models))
-        with running_server(environment, Path(models)) as server:
-            shutil.copy(PACK / "headless" / "astronaut.jpg", server.folder / "input" / "example.png")
-            with comfy_page(server.url) as comfy:
-                take(comfy)
+    with running_server(environment, embedded.MODELS) as server:
+        shutil.copy(embedded.PICTURE, server.folder / "input" / "example.png")
+        with comfy_page(server.url) as comfy:
+            take(comfy, values)
 
 
-def take(comfy: ComfyPage) -> None:
+def take(comfy: ComfyPage, values: dict[str, dict[str, object]]) -> None:
     """Every picture in turn."""
     comfy.evaluate("() => window.app.extensionManager.setting.set('Comfy.Minimap.Visible', false)")
     comfy.use_nodes_2(True)
-    opened(comfy, "icedit")
+    opened(comfy, "icedit", values)
     comfy.run()
     picture(comfy, "page_icedit", None)
-    opened(comfy, "icedit_early_filter")
+    opened(comfy, "icedit_early_filter", values)
     comfy.run()
     picture(comfy, "page_early_filter", None)
     comfy.evaluate(LOOK_AT, [FILTER, 20])
@@ -72,9 +71,9 @@ def take(comfy: ComfyPage) -> None:
     picture(comfy, "page_templates", None, look=False)
 
 
-def opened(comfy: ComfyPage, name: str) -> None:
+def opened(comfy: ComfyPage, name: str, values: dict[str, dict[str, object]]) -> None:
     comfy.drop(json.loads((PACK / "workflows" / f"{name}.json").read_text(encoding="utf-8")))
-    comfy.set(QUICK)
+    comfy.set(values)
 
 
 def picture(comfy: ComfyPage, name: str, kind: str | None, look: bool = True) -> None:
