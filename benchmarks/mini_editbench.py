@@ -1,16 +1,20 @@
 """How often the mini models' edits succeed, measured against the known scenes; prints one JSON line.
 
-    ICEDIT_HOST=<ComfyUI> <its python> benchmarks/mini_editbench.py [EDITS] [FILTERED EDITS] [PICTURE]
+    ICEDIT_HOST=<ComfyUI> <its python> benchmarks/mini_editbench.py [--edits N] [--filtered N] [--rows REGEX]
+        [--picture FILE]
 
 A fixed held-out set, the same number of edits of every task. An edit succeeds when it is done and the rest is
 preserved (mini/success.py). One seed: base, LoRA and MoE-LoRA, with and without ICEdit's sentence, by top_k. Early
 filter: by judge, candidates and probe steps, with the evaluations that were spent. `success` is a share,
-`interval` its 95 % Wilson interval. PICTURE, if given, gets the first edit of every task, the source above the result.
+`interval` its 95 % Wilson interval. The picture shows the first edit of every task, the source above the result. All
+rows take about an hour on two CPU cores; REGEX chooses some ("MoE.*top_k 1.*ICEdit", "filter scene 6 4").
 """
 
+import argparse
 import json
 import math
 import random
+import re
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -21,8 +25,6 @@ from typing import Any
 from in_process import PACK, load_host_and_pack
 
 MODELS = PACK / "mini" / "models"
-EDITS = int(sys.argv[1]) if len(sys.argv) > 1 else 240
-FILTERED = int(sys.argv[2]) if len(sys.argv) > 2 else 120
 BATCH, STEPS, SEED, HELD_OUT = 24, 28, 1, 20_000
 FILTERS = (("scene", 2, 4, 1), ("scene", 4, 4, 2), ("scene", 6, 2, 2), ("scene", 6, 4, 2), ("scene", 12, 4, 2))
 FILTERS += (("pixels", 6, 4, 2),)
@@ -187,40 +189,71 @@ def draw_gallery(stack: Stack, file: Path) -> None:
     Image.fromarray(pixels).save(file, quality=90)
 
 
-def measure(stack: Stack) -> dict[str, Any]:
-    from icedit.early_filter.plan import Plan
+@dataclass(frozen=True)
+class Options:
+    """How much to measure."""
 
-    edits, few = held_out(EDITS), held_out(FILTERED)
-    table = []
+    edits: int
+    filtered: int
+    rows: re.Pattern[str]
+
+    def wants(self, *name: Any) -> bool:
+        return self.rows.search(" ".join(str(part) for part in name)) is not None
+
+
+def one_seed_rows(stack: Stack, options: Options) -> Iterator[dict[str, Any]]:
+    edits = held_out(options.edits)
     for name, model in stack.adapted.items():
         for template in ("ICEdit", "none") if "top_k" not in name or name.endswith("1") else ("ICEdit",):
-            verdicts = list(one_seed(stack, model, edits, template))
-            table.append({"model": name, "template": template, "evaluations": STEPS} | summary(edits, verdicts))
-            print(json.dumps(table[-1]), file=sys.stderr)
-    model = stack.adapted["MoE-LoRA top_k 1"]
-    curve = [{"judge": "none", "candidates": 1, "evaluations": STEPS} | summary(few, [
-        verdict for edit in few for verdict in one_seed(stack, model, [edit], "ICEdit")
-    ])]  # fmt: skip
+            if options.wants(name, template):
+                row = {"model": name, "template": template, "edits": len(edits), "evaluations": STEPS}
+                yield row | summary(edits, list(one_seed(stack, model, edits, template)))
+
+
+def filter_rows(stack: Stack, options: Options) -> Iterator[dict[str, Any]]:
+    from icedit.early_filter.plan import Plan
+
+    edits, model = held_out(options.filtered), stack.adapted["MoE-LoRA top_k 1"]
+    if options.wants("filter none"):
+        alone = [verdict for edit in edits for verdict in one_seed(stack, model, [edit], "ICEdit")]
+        yield {"judge": "none", "edits": len(edits), "evaluations": STEPS} | summary(edits, alone)
     for setting in FILTERS:
-        judge, candidates, probe_steps, keep = setting
-        spent = Plan("resume", SEED, candidates, probe_steps, keep, STEPS).most_steps
-        row = {"judge": judge, "candidates": candidates, "probe_steps": probe_steps, "keep": keep, "evaluations": spent}
-        curve.append(row | summary(few, list(filtered(stack, model, few, setting))))
-        print(json.dumps(curve[-1]), file=sys.stderr)
-    return {"edits": EDITS, "one_seed": table, "filtered_edits": FILTERED, "early_filter": curve}
+        if options.wants("filter", *setting):
+            judge, candidates, probe_steps, keep = setting
+            spent = Plan("resume", SEED, candidates, probe_steps, keep, STEPS).most_steps
+            row = {"judge": judge, "candidates": candidates, "probe_steps": probe_steps, "keep": keep}
+            row |= {"edits": len(edits), "evaluations": spent}
+            yield row | summary(edits, list(filtered(stack, model, edits, setting)))
+
+
+def told(rows: Iterator[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The rows; each is also told as soon as it is known."""
+    known = []
+    for row in rows:
+        print("\n" + json.dumps(row), file=sys.stderr)
+        known.append(row)
+    return known
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--edits", type=int, default=240)
+    parser.add_argument("--filtered", type=int, default=120)
+    parser.add_argument("--rows", type=re.compile, default=re.compile(""))
+    parser.add_argument("--picture", type=Path)
+    asked = parser.parse_args()
+    options = Options(asked.edits, asked.filtered, asked.rows)
     load_host_and_pack()
     sys.path.insert(0, str(PACK / "tests"))
     from support.inprocess import InProcessHost
 
     with tempfile.TemporaryDirectory() as folder:
-        host = InProcessHost.start(MODELS, Path(folder), PACK)
-        stack = Stack.load(host)
-        if len(sys.argv) > 3:
-            draw_gallery(stack, Path(sys.argv[3]))
-        print(json.dumps(measure(stack)))
+        stack = Stack.load(InProcessHost.start(MODELS, Path(folder), PACK))
+        if asked.picture:
+            draw_gallery(stack, asked.picture)
+        print(
+            json.dumps({"one_seed": told(one_seed_rows(stack, options)), "filter": told(filter_rows(stack, options))})
+        )
 
 
 if __name__ == "__main__":
