@@ -222,11 +222,12 @@ def test_start_up_does_not_notice_us(host, tmp_path):
     import nodes
 
     pack = (host.folder / "custom_nodes" / "comfyui-icedit").resolve()
-    for folder in ("nodes", "host", "diptych", "moe_lora", "early_filter"):
+    for folder in ("nodes", "host", "diptych", "moe_lora", "early_filter", "inversion"):
         # Every start but the first after installing finds compiled files.
         compileall.compile_dir(pack / folder, quiet=2)
     seconds = []
-    for name in ("icedit-one", "icedit-two", "icedit-three"):
+    for number in range(8):
+        name = f"icedit-{number}"
         (tmp_path / name).symlink_to(pack)
         before = time.process_time()
         assert asyncio.run(nodes.load_custom_node(str(tmp_path / name)))

@@ -20,7 +20,7 @@ from support.packed import Checkout
 from support.workflows import NODE_FOLDERS, PACK, WORKFLOWS
 
 WANTED = ("__init__.py", "pyproject.toml", "requirements.txt", "README.md", "LICENSE", "CHANGELOG.md", "noxfile.py")
-NEVER = ("tests/", "benchmarks/", "workflows/source/", ".ci/", ".git")
+NEVER = ("tests/", "benchmarks/", "mini/", "workflows/source/", ".ci/", ".git")
 
 
 @pytest.fixture(scope="module")

@@ -10,6 +10,6 @@ API_WORKFLOWS = sorted((WORKFLOWS / "api").glob("*.json"))
 NODE_FOLDERS = sorted(
     path.parent.name
     for path in PACK.glob("*/__init__.py")
-    if path.parent.name not in ("headless", "tests", "workflows")
+    if path.parent.name not in ("headless", "mini", "tests", "workflows")
 )
-"""What ComfyUI loads: everything but the client, the tests and the workflows."""
+"""What ComfyUI loads: everything but the client, the mini models, the tests and the workflows."""
