@@ -8,7 +8,11 @@ pytestmark = pytest.mark.server
 
 NODE = "DiptychCreate"
 INPUTS = [port.id for port in schemas()[NODE].inputs]
-SPEAK = "async locale => { await window.app.extensionManager.setting.set('Comfy.Locale', locale) }"
+SPEAK = """async locale => {
+  await window.app.extensionManager.setting.set('Comfy.Locale', locale)
+  // Else a first start opens the template browser, at some time, over everything.
+  await window.app.extensionManager.setting.set('Comfy.TutorialCompleted', true)
+}"""
 TITLE = (400, 186)
 """A point of the node's title where ADD puts it."""
 ADD = """kind => {
