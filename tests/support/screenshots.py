@@ -28,7 +28,10 @@ LOOK_AT = """([kind, margin]) => {
   canvas.ds.offset = [60 / scale - left + ((innerWidth - 80) / scale - right + left) / 2, 100 / scale - top]
   canvas.deselectAll()
   canvas.setDirty(true, true)
+  return Math.min(innerHeight, 100 + (foot - top) * scale)
 }"""
+SLIDER = 0.27
+"""Where the before/after slider stands, as a share of the width: in the middle of the circle that is edited."""
 
 
 def main() -> None:
@@ -37,11 +40,16 @@ def main() -> None:
     from headless import embedded
     from headless.environment import Environment
     from headless.server import running_server
+    from workflows.source import models
+    from workflows.source.edit import INSTRUCTION
 
-    values: dict[str, dict[str, object]] = {"InContextEditInstruction": {"editText": embedded.INSTRUCTION}}
-    for place, value in embedded.MINI_VALUES.items():
-        kind, _, widget = place.partition(".")
-        values.setdefault(kind, {})[widget] = value
+    published = {
+        "UNETLoader.unet_name": models.FLUX_FILL, "DualCLIPLoader.clip_name1": models.CLIP_L,
+        "DualCLIPLoader.clip_name2": models.T5, "VAELoader.vae_name": models.VAE,
+        "LoraLoaderModelOnly.lora_name": models.NORMAL_LORA, "MoELoRALoader.lora_name": models.MOE_LORA,
+    }  # fmt: skip
+    values = {model["name"]: embedded.MINI_VALUES[place] for place, model in published.items()}
+    values[INSTRUCTION] = embedded.INSTRUCTION
     IMAGES.mkdir(parents=True, exist_ok=True)
     environment = Environment(python=Path(sys.executable), host=Path(os.environ["ICEDIT_HOST"]))
     with running_server(environment, embedded.MODELS) as server:
@@ -50,13 +58,13 @@ def main() -> None:
             take(comfy, values)
 
 
-def take(comfy: ComfyPage, values: dict[str, dict[str, object]]) -> None:
+def take(comfy: ComfyPage, values: dict[str, str]) -> None:
     """Every picture in turn."""
     comfy.evaluate("() => window.app.extensionManager.setting.set('Comfy.Minimap.Visible', false)")
     comfy.use_nodes_2(True)
-    opened(comfy, "icedit", values)
+    opened(comfy, "icedit_moe", values)
     comfy.run()
-    picture(comfy, "page_icedit", None)
+    picture(comfy, "page_edit", None)
     opened(comfy, "icedit_early_filter", values)
     comfy.run()
     picture(comfy, "page_early_filter", None)
@@ -71,21 +79,30 @@ def take(comfy: ComfyPage, values: dict[str, dict[str, object]]) -> None:
     picture(comfy, "page_templates", None, look=False)
 
 
-def opened(comfy: ComfyPage, name: str, values: dict[str, dict[str, object]]) -> None:
-    comfy.drop(json.loads((PACK / "workflows" / f"{name}.json").read_text(encoding="utf-8")))
-    comfy.set(values)
+def opened(comfy: ComfyPage, name: str, values: dict[str, str]) -> None:
+    """A workflow whose widgets say what `values` has for what they said, so that the page misses no model."""
+    content = json.loads((PACK / "workflows" / f"{name}.json").read_text(encoding="utf-8"))
+    for node in content["nodes"]:
+        node["properties"].pop("models", None)
+        said = node["widgets_values"]
+        node["widgets_values"] = [values.get(value, value) if isinstance(value, str) else value for value in said]
+    comfy.drop(content)
+    comfy.set({"DiptychCreate": {"panel_width": 128}})
 
 
 def picture(comfy: ComfyPage, name: str, kind: str | None, look: bool = True) -> None:
-    """The page as it is; a picture around one kind of node is cropped to its middle."""
-    if look:
-        comfy.evaluate(LOOK_AT, [None, 40])
+    """The page as it is, or down to where the nodes end; a picture around one kind of node is cropped to its middle."""
+    foot = comfy.evaluate(LOOK_AT, [None, 40]) if look else None
     # Messages fade.
     comfy.page.wait_for_timeout(7000)
+    slider = comfy.page.get_by_test_id("image-compare-viewport")
+    if look and slider.count():
+        box = slider.bounding_box()
+        comfy.page.mouse.move(box["x"] + SLIDER * box["width"], box["y"] + box["height"] / 4)
+        comfy.page.wait_for_timeout(300)
     content = Image.open(io.BytesIO(comfy.page.screenshot())).convert("RGB")
-    if kind:
-        content = content.crop((content.width // 2 - 450, 0, content.width // 2 + 450, content.height))
-    content.save(IMAGES / f"{name}.webp", quality=80, method=6)
+    left, right = (content.width // 2 - 450, content.width // 2 + 450) if kind else (0, content.width)
+    content.crop((left, 0, right, round(foot or content.height))).save(IMAGES / f"{name}.webp", quality=80, method=6)
 
 
 if __name__ == "__main__":

@@ -178,7 +178,7 @@ def edit(
     text = graph.add(
         "InContextEditInstruction",
         (420, 620),
-        (340, 260),
+        (340, 330),
         values={"editText": instruction, "clip": models.clip, "guidance": 50.0, "template": "ICEdit"},
     )
     return diptych, filled(graph, models, diptych, text, add_sampler)

@@ -140,7 +140,7 @@ def _instruction(graph: Graph, models: Models, description: str | Output, top: i
         "template": "text-to-image",
         "description": description,
     }
-    return graph.add("InContextEditInstruction", (420, top), (340, 290), values=values)
+    return graph.add("InContextEditInstruction", (420, top), (340, 315), values=values)
 
 
 def _frames(graph: Graph, note: str) -> None:
