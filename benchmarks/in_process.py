@@ -8,16 +8,21 @@ from pathlib import Path
 PACK = Path(__file__).resolve().parent.parent
 
 
-def load_host_and_pack() -> None:
+def load_host_and_pack(cuda: bool = False) -> None:
     """As the tests do it: ComfyUI from ICEDIT_HOST, the pack as `icedit`."""
     sys.path.insert(0, os.environ["ICEDIT_HOST"])
     import comfy.options
 
     comfy.options.enable_args_parsing()
-    sys.argv, kept = [sys.argv[0], "--cpu"], sys.argv
+    sys.argv, kept = [sys.argv[0], *([] if cuda else ["--cpu"])], sys.argv
     import comfy.cli_args
 
     sys.argv = kept
+    load_pack()
+
+
+def load_pack() -> None:
+    """The pack as `icedit`; its logic folders and its client need no ComfyUI."""
     spec = importlib.util.spec_from_file_location(
         "icedit", PACK / "__init__.py", submodule_search_locations=[str(PACK)]
     )

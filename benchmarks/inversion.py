@@ -10,41 +10,22 @@ diptych as a ratio to sampling it without kept values (the quartiles of ROUNDS r
 weights say nothing about how FLUX.1-dev's pictures look; errors between them are only comparable with each other.
 """
 
-import importlib.util
 import json
 import os
 import statistics
-import sys
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
-PACK = Path(__file__).resolve().parent.parent
+from in_process import load_host_and_pack
+
 ROUNDS = int(os.environ.get("ROUNDS", "3"))
 STEPS, PANEL = 28, 256
 CORRECTIONS = (0, 1, 2, 5, 8)
 SHARES = ((0.0, 0.0), (0.57, 0.33), (0.57, 1.0), (1.0, 1.0))
 DEV_BLOCKS = [("double", index) for index in range(19)] + [("single", index) for index in range(38)]
 DEV_TOKENS, DEV_WIDTH = 32 * 32, 3072
-
-
-def load_host_and_pack() -> None:
-    """As the tests do it: ComfyUI from ICEDIT_HOST, the pack as `icedit`."""
-    sys.path.insert(0, os.environ["ICEDIT_HOST"])
-    import comfy.options
-
-    comfy.options.enable_args_parsing()
-    sys.argv, kept = [sys.argv[0], "--cpu"], sys.argv
-    import comfy.cli_args
-
-    sys.argv = kept
-    spec = importlib.util.spec_from_file_location(
-        "icedit", PACK / "__init__.py", submodule_search_locations=[str(PACK)]
-    )
-    assert spec is not None and spec.loader is not None
-    sys.modules["icedit"] = module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
 
 
 class Bench:

@@ -7,9 +7,7 @@ and `load` run on the CPU (24 GB of memory, a few minutes); `full` needs a CUDA 
 without one.
 """
 
-import importlib.util
 import json
-import os
 import statistics
 import sys
 import tempfile
@@ -19,26 +17,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-PACK = Path(__file__).resolve().parent.parent
+from in_process import PACK, load_host_and_pack
+
 SHAPES = PACK / "tests" / "data" / "golden" / "full_size_key_shapes.json"
-
-
-def load_host_and_pack(cuda: bool) -> None:
-    """As the tests do it: ComfyUI from ICEDIT_HOST, the pack as `icedit`."""
-    sys.path.insert(0, os.environ["ICEDIT_HOST"])
-    import comfy.options
-
-    comfy.options.enable_args_parsing()
-    sys.argv, kept = [sys.argv[0], *([] if cuda else ["--cpu"])], sys.argv
-    import comfy.cli_args
-
-    sys.argv = kept
-    spec = importlib.util.spec_from_file_location(
-        "icedit", PACK / "__init__.py", submodule_search_locations=[str(PACK)]
-    )
-    assert spec is not None and spec.loader is not None
-    sys.modules["icedit"] = module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
 
 
 def compare(runs: dict[str, Callable[[], Any]], rounds: int, base: str, wait: Callable[[], Any]) -> dict[str, Any]:

@@ -9,7 +9,6 @@ resident set, the median of the tenth after the warm-up (the first fifth) agains
 """
 
 import asyncio
-import importlib.util
 import json
 import logging
 import os
@@ -22,11 +21,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from in_process import PACK, load_pack
+
 if TYPE_CHECKING:
     from icedit.headless.client import ComfyClient, Workflow
     from icedit.headless.server import Server
 
-PACK = Path(__file__).resolve().parent.parent
 PROMPTS = int(os.environ.get("PROMPTS", "500"))
 IN_FLIGHT = int(os.environ.get("IN_FLIGHT", "6"))
 STOCK = os.environ.get("STOCK") == "1"
@@ -49,15 +49,6 @@ WRONG: list[tuple[str, str, Any, str]] = [
     ("icedit_early_filter", "EarlyFilterSampler.steps", 0, "smaller than min"),
     ("icedit", "DiptychCreate.image", "damaged.png", "damaged or incomplete"),
 ]
-
-
-def load_pack() -> None:
-    spec = importlib.util.spec_from_file_location(
-        "icedit", PACK / "__init__.py", submodule_search_locations=[str(PACK)]
-    )
-    assert spec is not None and spec.loader is not None
-    sys.modules["icedit"] = module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
 
 
 @dataclass(frozen=True)
@@ -94,16 +85,11 @@ def job(number: int) -> Job:
 
 
 def filled(name: str, number: int, changes: dict[str, Any]) -> "Workflow":
-    from icedit.headless.workflow import load_workflow, with_instruction, with_picture, with_seed
+    from icedit.headless.workflow import load_workflow, with_instruction, with_picture, with_seed, with_values
 
     workflow = with_seed(load_workflow(PACK / "workflows" / "api" / f"{name}.json"), number)
     workflow = with_instruction(with_picture(workflow, f"{number % 4}.png"), f"make it colour {number % 7}")
-    for target, value in {**SHORT, **changes}.items():
-        kind, _, input_name = target.partition(".")
-        for node in workflow.values():
-            if node["class_type"] == kind:
-                node["inputs"][input_name] = value
-    return workflow
+    return with_values(workflow, {**SHORT, **changes})
 
 
 def stock_workflow(number: int) -> "Workflow":

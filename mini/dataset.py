@@ -2,7 +2,7 @@
 
 import os
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -116,17 +116,16 @@ def _draw(part: EncodedEdits, draw: random.Random) -> int:
     return draw.choices(range(len(part.edits)), [FREQUENCY[edit.task] for edit in part.edits])[0]
 
 
-def batches(
+def random_batch(
     data: Sequence[EncodedEdits], sentences: Sentences, sentence: Sentence, size: int, draw: random.Random
-) -> Iterator[Batch]:
-    """Endless random batches, tasks as often as `FREQUENCY` says."""
-    while True:
-        drawn = [(part, _draw(part, draw)) for part in draw.choices(data, k=size)]
-        context, pooled = sentences([sentence(part.edits[index]) for part, index in drawn])
-        yield Batch(
-            torch.stack([part.diptych[index] for part, index in drawn]).float(),
-            torch.stack([part.masked[index // EDITS_PER_SCENE] for part, index in drawn]).float(),
-            torch.stack([part.changed[index] for part, index in drawn]),
-            context,
-            pooled,
-        )
+) -> Batch:
+    """A random batch, tasks as often as `FREQUENCY` says."""
+    drawn = [(part, _draw(part, draw)) for part in draw.choices(data, k=size)]
+    context, pooled = sentences([sentence(part.edits[index]) for part, index in drawn])
+    return Batch(
+        torch.stack([part.diptych[index] for part, index in drawn]).float(),
+        torch.stack([part.masked[index // EDITS_PER_SCENE] for part, index in drawn]).float(),
+        torch.stack([part.changed[index] for part, index in drawn]),
+        context,
+        pooled,
+    )

@@ -15,7 +15,7 @@ from tqdm import trange
 
 from . import adapters, text
 from .autoencoder import DECODER_WIDTHS, Autoencoder
-from .dataset import COLUMNS, ROWS, Batch, EncodedEdits, Sentences, batches, encode_edits
+from .dataset import COLUMNS, ROWS, Batch, EncodedEdits, Sentences, encode_edits, random_batch
 from .fit import Schedule, fit
 from .flux import Flux, Shape, patchify, position_embedding
 from .prompts import Sentence, description_prompt, instruction_prompt
@@ -131,7 +131,7 @@ class Diffusion:
 
     def __call__(self) -> Tensor:
         draw = random.Random(torch.initial_seed())
-        return self.loss(next(batches(self._data, self._sentences, self._sentence, 32, draw)))
+        return self.loss(random_batch(self._data, self._sentences, self._sentence, 32, draw))
 
     def loss(self, batch: Batch) -> Tensor:
         """Squared error of the velocity of the right panel's patches."""

@@ -153,6 +153,7 @@ def test_there_are_no_pages_and_pictures_of_nodes_that_do_not_exist():
     pages = {page_path(node, locale) for node in SCHEMAS for locale in LOCALES}
     assert set(DOCS.rglob("*.md")) == pages
     shown = {DOCS / name for path in pages if path.is_file() for name in Page.read(path).pictures}
+    shown |= {PACK / name for name in re.findall(r"\]\((web/docs/[^)]+)\)", (PACK / "README.md").read_text("utf-8"))}
     assert {path for path in DOCS.rglob("*") if path.is_file()} - pages == shown
 
 

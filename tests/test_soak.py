@@ -1,8 +1,7 @@
 """The first prompts of benchmarks/soak.py: good, bad and interrupted ones, six at a time, on one server."""
 
 import asyncio
-import importlib.util
-import sys
+import importlib
 
 import pytest
 from support.workflows import PACK
@@ -12,10 +11,8 @@ PROMPTS = 15
 
 @pytest.mark.server
 def test_every_prompt_of_a_mixed_queue_gets_what_it_should(server, monkeypatch):
-    spec = importlib.util.spec_from_file_location("icedit_soak", PACK / "benchmarks" / "soak.py")
-    soak = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, spec.name, soak)
-    spec.loader.exec_module(soak)
+    monkeypatch.syspath_prepend(PACK / "benchmarks")
+    soak = importlib.import_module("soak")
     monkeypatch.setattr(soak, "PROMPTS", PROMPTS)
     record, stray = asyncio.run(soak.soak(server))
     assert record.wrong == []

@@ -1,10 +1,6 @@
-"""Random weights in the published file formats, the same ones every time. Needs torch and safetensors.
-
-Run as a script in the embedded environment: `python weights.py FOLDER` writes the whole stack into a models folder.
-"""
+"""Random weights in the published file formats, the same ones every time, for tests. Needs torch and safetensors."""
 
 import json
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -209,7 +205,3 @@ def write_stack(models: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         metadata = {"tiny_text_encoder": json.dumps(encoder)} if encoder else None
         save_file({key: value.contiguous() for key, value in weights.items()}, path, metadata=metadata)
-
-
-if __name__ == "__main__":
-    write_stack(Path(sys.argv[1]))
