@@ -94,7 +94,7 @@ def shares(bench: Bench) -> dict[str, Any]:
     from icedit.inversion.solver import relative_error
     from icedit.inversion.values import Plan
 
-    runs = {pair: bench.invert(5, *pair, check=False) for pair in SHARES}
+    runs = {pair: bench.invert(8, *pair, check=False) for pair in SHARES}
     seconds: dict[Any, list[float]] = {pair: [] for pair in SHARES}
     samples = {}
     for number in range(ROUNDS + 1):

@@ -3,9 +3,13 @@
     ICEDIT_HOST=<ComfyUI> <its python> benchmarks/soak.py
 
 PROMPTS (500) prompts go through a real ComfyUI with the tiny stack, IN_FLIGHT (6) queued at a time: of every ten, seven
-edits of three workflows, two that cannot work, one that is interrupted while it samples. STOCK=1 leaves this pack out:
-the same number of edits from ComfyUI's own nodes, to tell the host's memory from ours. Memory is the server process's
+edits of three workflows, two that cannot work, one that is interrupted while it samples. Memory is the server process's
 resident set, the median of the tenth after the warm-up (the first fifth) against the median of the last tenth.
+
+STOCK=1 leaves this pack out: the same number of edits from ComfyUI's own nodes, to tell the host's memory from ours.
+FORGET=1 keeps the host from remembering old prompts, which it does otherwise: its default cache holds a key for every
+node that ever failed to run, its history the last 10000 prompts. The server gets --cache-classic, and its history is
+cleared after every tenth of the prompts.
 """
 
 import asyncio
@@ -30,6 +34,7 @@ if TYPE_CHECKING:
 PROMPTS = int(os.environ.get("PROMPTS", "500"))
 IN_FLIGHT = int(os.environ.get("IN_FLIGHT", "6"))
 STOCK = os.environ.get("STOCK") == "1"
+FORGET = os.environ.get("FORGET") == "1"
 WARM_UP = 0.2
 
 VALID, INVALID, INTERRUPTED = "valid", "invalid", "interrupted"
@@ -157,6 +162,16 @@ async def work(numbers: "asyncio.Queue[int]", server: "Server", record: Record) 
             record.memory.append(process.memory_info().rss)
 
 
+async def clear_history(server: "Server") -> None:
+    import aiohttp
+
+    async with (
+        aiohttp.ClientSession() as session,
+        session.post(f"{server.url}/history", json={"clear": True}) as answer,
+    ):
+        answer.raise_for_status()
+
+
 def files_of(server: "Server") -> set[Path]:
     # The host numbers its temporary folders' pictures too; its log grows.
     return {path for path in server.folder.rglob("*") if path.is_file() and path != server.log_file}
@@ -171,10 +186,14 @@ async def soak(server: "Server") -> tuple[Record, set[Path]]:
     damaged = (server.folder / "input" / "0.png").read_bytes()[:2000]
     (server.folder / "input" / "damaged.png").write_bytes(damaged)
     before, record = files_of(server), Record()
-    numbers: asyncio.Queue[int] = asyncio.Queue()
-    for number in range(PROMPTS):
-        numbers.put_nowait(number)
-    await asyncio.gather(*(work(numbers, server, record) for _ in range(IN_FLIGHT)))
+    together = PROMPTS // 10 if FORGET else PROMPTS
+    for first in range(0, PROMPTS, together):
+        numbers: asyncio.Queue[int] = asyncio.Queue()
+        for number in range(first, min(first + together, PROMPTS)):
+            numbers.put_nowait(number)
+        await asyncio.gather(*(work(numbers, server, record) for _ in range(IN_FLIGHT)))
+        if FORGET:
+            await clear_history(server)
     return record, files_of(server) - before - record.files
 
 
@@ -186,6 +205,7 @@ def summary(record: Record, stray: set[Path], seconds: float) -> dict[str, Any]:
     return {
         "nodes": "ComfyUI's own" if STOCK else "ICEdit's",
         "prompts": PROMPTS,
+        "host_remembers": not FORGET,
         "as_expected": {kind: f"{record.done[kind]} of {count}" for kind, count in expected.items()},
         "wrong": record.wrong[:5],
         "stray_files": sorted(path.name for path in stray)[:5],
@@ -205,7 +225,8 @@ def main() -> None:
     environment = Environment(Path(sys.executable), Path(os.environ["ICEDIT_HOST"]))
     with tempfile.TemporaryDirectory() as models:
         write_stack(Path(models))
-        with running_server(environment, Path(models)) as server:
+        arguments = ("--cpu", "--cache-classic") if FORGET else ("--cpu",)
+        with running_server(environment, Path(models), arguments) as server:
             start = time.perf_counter()
             record, stray = asyncio.run(soak(server))
             print(json.dumps(summary(record, stray, time.perf_counter() - start)))

@@ -27,6 +27,8 @@ SHIFT = math.exp(1.15)
 GUIDANCES = (1.0, 3.5, 30.0, 50.0)
 CHANGED_WEIGHT = 5.0
 """How much more a patch counts that the edit changes: most do not, and copying is learned early."""
+FINE = 0.5
+"""Below this time an error counts less, in proportion: a sampler has made the picture by then."""
 BALANCE = 0.01
 RANK, EXPERTS = 32, 4
 
@@ -148,6 +150,7 @@ class Diffusion:
             velocity = self._network(patches, self._rotation, t, context, pooled, guidance)
         error = (velocity.float() - (noise - diptych))[:, self._right].square()
         weight = 1 + (CHANGED_WEIGHT - 1) * batch.changed.to(self.device).float()
+        weight = weight * (t / FINE).clamp(max=1.0)[:, None]
         return (error * weight[..., None]).mean()
 
 

@@ -78,7 +78,7 @@ def _inversion_inputs() -> list[io.Input]:
         ),
         io.Int.Input(
             "corrections",
-            default=5,
+            default=8,
             min=0,
             max=20,
             tooltip="At most so many evaluations correct each step of the inversion. 0 is the plain inversion; each "
