@@ -1,7 +1,7 @@
 """A small autoencoder that is written in TAESD layout: 16 latent channels, 8 times smaller.
 
-TAESD has 64 channels everywhere and three blocks per size. This one has fewer of both; the file holds zeros for the
-rest, which gives the same function.
+TAESD has 64 channels everywhere and, below full size, three blocks per size. This one has fewer of both; the file holds
+zeros for the rest, which gives the same function.
 """
 
 from itertools import pairwise
@@ -13,7 +13,7 @@ from torch.nn.functional import interpolate, relu
 LATENT = 16
 WIDTHS = (16, 24, 48, 64)
 """Channels at full size, 1/2, 1/4 and 1/8, of the encoder and of the decoder that it is trained with."""
-DECODER_WIDTHS = (32, 48, 64, 64)
+DECODER_WIDTHS, DECODER_BLOCKS = (32, 48, 64, 64), (1, 2, 3, 3)
 """Of the decoder that is trained afterwards, on the finished encoder's latents, and shipped."""
 TAESD_WIDTH = 64
 SCALE, SHIFT = 0.3611, 0.1159
@@ -21,8 +21,8 @@ SCALE, SHIFT = 0.3611, 0.1159
 
 _ENCODER = {"conv_in": 0, "block.0": 1, "down.0": 2, "block.1": 3, "down.1": 6, "block.2": 7, "down.2": 10}
 _ENCODER |= {"block.3": 11, "conv_out": 14}
-_DECODER = {"conv_in": 1, "block.0": 3, "up.0": 7, "block.1": 8, "up.1": 12, "block.2": 13, "up.2": 17}
-_DECODER |= {"block.3": 18, "conv_out": 19}
+_DECODER = {"conv_in": 1, "up.0": 7, "up.1": 12, "up.2": 17, "block.3.0": 18, "conv_out": 19}
+_DECODER |= {f"block.{size}.{block}": 3 + 5 * size + block for size in range(3) for block in range(3)}
 _BLOCKS = {"taesd_encoder": (1, 3, 4, 5, 7, 8, 9, 11, 12, 13), "taesd_decoder": (3, 4, 5, 8, 9, 10, 13, 14, 15, 18)}
 
 
@@ -57,11 +57,15 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    def __init__(self, widths: tuple[int, ...] = WIDTHS) -> None:
+    """`widths` and `blocks` of each size, the largest first."""
+
+    def __init__(self, widths: tuple[int, ...] = WIDTHS, blocks: tuple[int, ...] = (1, 1, 1, 1)) -> None:
         super().__init__()
-        widths = widths[::-1]
+        widths, blocks = widths[::-1], blocks[::-1]
         self.conv_in = _conv(LATENT, widths[0])
-        self.block = nn.ModuleList(_Block(width) for width in widths)
+        self.block = nn.ModuleList(
+            nn.Sequential(*(_Block(width) for _ in range(count))) for width, count in zip(widths, blocks, strict=True)
+        )
         self.up = nn.ModuleList(_conv(a, b, bias=False) for a, b in pairwise(widths))
         self.conv_out = _conv(widths[-1], 3)
 
@@ -74,9 +78,9 @@ class Decoder(nn.Module):
 
 
 class Autoencoder(nn.Module):
-    def __init__(self, decoder_widths: tuple[int, ...] = WIDTHS) -> None:
+    def __init__(self, decoder: Decoder | None = None) -> None:
         super().__init__()
-        self.encoder, self.decoder = Encoder(), Decoder(decoder_widths)
+        self.encoder, self.decoder = Encoder(), decoder or Decoder()
         self._init_weights()
 
     @torch.no_grad()

@@ -20,7 +20,7 @@ from .scene import PANEL
 from .text import TextEncoders, Tokenizers
 
 EDITS_PER_SCENE = 3
-FREQUENCY = {"recolour": 1.0, "remove": 1.0, "add": 1.3, "background": 1.0, "swap": 3.0, "restyle": 2.0}
+FREQUENCY = {"recolour": 1.0, "remove": 1.0, "add": 1.3, "background": 1.0, "swap": 3.5, "restyle": 2.0}
 """How often a task is drawn, against the others: shapes take longest to learn."""
 VISIBLE = 0.05
 GREY = 0.5

@@ -11,10 +11,11 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
+from torch.nn.functional import max_pool2d
 from tqdm import trange
 
 from . import adapters, text
-from .autoencoder import DECODER_WIDTHS, Autoencoder
+from .autoencoder import DECODER_BLOCKS, DECODER_WIDTHS, Autoencoder, Decoder
 from .dataset import COLUMNS, ROWS, Batch, EncodedEdits, Sentences, encode_edits, random_batch
 from .fit import Schedule, fit
 from .flux import Flux, Shape, patchify, position_embedding
@@ -27,6 +28,8 @@ SHIFT = math.exp(1.15)
 GUIDANCES = (1.0, 3.5, 30.0, 50.0)
 CHANGED_WEIGHT = 5.0
 """How much more a patch counts that the edit changes: most do not, and copying is learned early."""
+EDGE_WEIGHT = 8.0
+"""How much more the autoencoder's error counts where the picture has full contrast."""
 FINE = 0.5
 """Below this time an error counts less, in proportion: a sampler has made the picture by then."""
 BALANCE = 0.01
@@ -35,35 +38,36 @@ RANK, EXPERTS = 32, 4
 
 @dataclass(frozen=True)
 class Steps:
-    """How long each stage takes; `chunks` of 400 scenes are what the diffusion stages learn from."""
+    """How long each stage takes; the autoencoder learns from `pictures`, the diffusion from `chunks` of `scenes`."""
 
     autoencoder: int = 2750
-    decoder: int = 1400
+    decoder: int = 5000
     text: int = 1850
-    base: int = 5000
-    lora: int = 1600
-    moe: int = 2300
+    base: int = 13_500
+    lora: int = 2400
+    moe: int = 5700
     chunks: int = 44
     scenes: int = 400
+    pictures: int = 4000
 
 
-def train_autoencoder(file: Path, steps: int, device: torch.device) -> Autoencoder:
+def train_autoencoder(file: Path, steps: int, pictures: int, device: torch.device) -> Autoencoder:
     """The autoencoder on crops of scenes."""
     torch.manual_seed(0)
     model = Autoencoder().to(device)
     optimizer = torch.optim.AdamW(model.parameters(), lr=8e-4, weight_decay=0.0, betas=(0.9, 0.99))
-    fit(model, _Reconstruction(model, device), [optimizer], Schedule(steps, decay=1.0), file)
+    fit(model, _Reconstruction(model, pictures, device), [optimizer], Schedule(steps, decay=1.0), file)
     return model
 
 
-def refine_decoder(file: Path, steps: int, trained: Autoencoder, device: torch.device) -> Autoencoder:
-    """A wider decoder for the finished encoder: latents stay what the diffusion model learns."""
+def refine_decoder(file: Path, steps: int, pictures: int, trained: Autoencoder, device: torch.device) -> Autoencoder:
+    """A larger decoder for the finished encoder: latents stay what the diffusion model learns."""
     torch.manual_seed(0)
-    model = Autoencoder(DECODER_WIDTHS).to(device)
+    model = Autoencoder(Decoder(DECODER_WIDTHS, DECODER_BLOCKS)).to(device)
     model.encoder.load_state_dict(trained.encoder.state_dict())
     model.encoder.requires_grad_(False)
     optimizer = torch.optim.AdamW(model.decoder.parameters(), lr=8e-4, weight_decay=0.0, betas=(0.9, 0.99))
-    loss = _Reconstruction(model, device, frozen_encoder=True)
+    loss = _Reconstruction(model, pictures, device, frozen_encoder=True)
     fit(model, loss, [optimizer], Schedule(steps, decay=1.0), file)
     return model
 
@@ -71,10 +75,10 @@ def refine_decoder(file: Path, steps: int, trained: Autoencoder, device: torch.d
 class _Reconstruction:
     """The error of random crops that come back from latents with some noise."""
 
-    def __init__(self, model: Autoencoder, device: torch.device, frozen_encoder: bool = False) -> None:
+    def __init__(self, model: Autoencoder, pictures: int, device: torch.device, frozen_encoder: bool = False) -> None:
         self.model, self.frozen = model, frozen_encoder
         draw = random.Random(0)
-        self._pictures = torch.stack([render(random_scene(draw)) for _ in range(1500)]).to(device)
+        self._pictures = torch.stack([render(random_scene(draw)) for _ in range(pictures)]).to(device)
 
     def __call__(self) -> Tensor:
         corner = torch.randint(0, PANEL // 2 + 1, (2,)).tolist()
@@ -86,7 +90,14 @@ class _Reconstruction:
         with torch.autocast(part.device.type, torch.bfloat16):
             latent = self.model.encoder(part).float()
             back = self.model.decoder(latent + 0.1 * torch.randn_like(latent)).float()
-        return 4 * (back - part).square().mean() + (back - part).abs().mean()
+        error = 4 * (back - part).square() + (back - part).abs()
+        return (error * (1 + EDGE_WEIGHT * contrast(part))).mean()
+
+
+def contrast(picture: Tensor) -> Tensor:
+    """How far pictures `b 3 h w` spread around each pixel, `b 1 h w`: high at edges, which take longest to learn."""
+    spread = max_pool2d(picture, 5, 1, 2) + max_pool2d(-picture, 5, 1, 2)
+    return spread.amax(1, keepdim=True)
 
 
 def train_text(file: Path, steps: int, tokenizers: text.Tokenizers) -> text.TextEncoders:
@@ -162,9 +173,13 @@ def diptych_mask() -> Tensor:
 
 
 def train_base(
-    file: Path, steps: int, data: Sequence[EncodedEdits], sentences: Sentences, device: torch.device,
+    file: Path,
+    steps: int,
+    data: Sequence[EncodedEdits],
+    sentences: Sentences,
+    device: torch.device,
     compiled: bool = True,
-) -> Flux:  # fmt: skip
+) -> Flux:
     """The base model: it fills the right panel as a caption of the difference says."""
     model = new_flux().to(device)
     loss = Diffusion(model, data, sentences, description_prompt, device, compiled)
@@ -180,9 +195,15 @@ def train_base(
 
 
 def train_adapter(
-    file: Path, steps: int, base: Flux, routed: bool, data: Sequence[EncodedEdits], sentences: Sentences,
-    device: torch.device, compiled: bool = True,
-) -> Flux:  # fmt: skip
+    file: Path,
+    steps: int,
+    base: Flux,
+    routed: bool,
+    data: Sequence[EncodedEdits],
+    sentences: Sentences,
+    device: torch.device,
+    compiled: bool = True,
+) -> Flux:
     """A LoRA (with `routed` also experts) that teaches a copy of the base model ICEdit's sentence."""
     model = new_flux().to(device)
     model.load_state_dict(base.state_dict())

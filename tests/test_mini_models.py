@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from icedit.mini.adapters import RoutedLinear
-from icedit.mini.autoencoder import DECODER_WIDTHS, SCALE, SHIFT, Autoencoder, taesd_state
+from icedit.mini.autoencoder import DECODER_BLOCKS, DECODER_WIDTHS, SCALE, SHIFT, Autoencoder, Decoder, taesd_state
 from icedit.mini.flux import Flux, Shape, own_state, patchify, position_embedding, unpatchify
 from icedit.moe_lora.layer import RoutedLoRA, split_router
 from safetensors.torch import load_file, save_file
@@ -72,7 +72,7 @@ def test_autoencoder(host, tmp_path):
     import comfy.utils
 
     torch.manual_seed(0)
-    own, picture = Autoencoder(DECODER_WIDTHS), torch.rand(1, 3, 64, 128)
+    own, picture = Autoencoder(Decoder(DECODER_WIDTHS, DECODER_BLOCKS)), torch.rand(1, 3, 64, 128)
     own.encoder.train()(picture)  # the norm's statistics must be folded in, so they must not be the defaults
     own.eval()
     save_file(taesd_state(own), tmp_path / "ae.safetensors")
@@ -101,7 +101,9 @@ def test_a_few_steps_of_the_whole_training_give_files_that_the_host_loads(mini, 
 
     from icedit.mini import stages, train
 
-    quick = replace(stages.Steps(), autoencoder=2, decoder=1, text=2, base=2, lora=1, moe=1, chunks=1, scenes=4)
+    quick = replace(
+        stages.Steps(), autoencoder=2, decoder=1, text=2, base=2, lora=1, moe=1, chunks=1, scenes=4, pictures=8
+    )
     models = tmp_path / "models"
     work = tmp_path / "work"
     work.mkdir()
