@@ -4,10 +4,11 @@
         [--picture FILE]
 
 A fixed held-out set, the same number of edits of every task. An edit succeeds when it is done and the rest is
-preserved (mini/success.py). One seed: base, LoRA and MoE-LoRA, with and without ICEdit's sentence, by top_k. Early
-filter: by judge, candidates and probe steps, with the evaluations that were spent. `success` is a share,
-`interval` its 95 % Wilson interval. The picture shows the first edit of every task, the source above the result. All
-rows take about an hour on two CPU cores; REGEX chooses some ("MoE.*top_k 1.*ICEdit", "filter scene 6 4").
+preserved (mini/success.py). First what the autoencoder alone allows. One seed: base, LoRA and MoE-LoRA, with and
+without ICEdit's sentence, by top_k. Early filter: by judge, candidates and probe steps, with the evaluations that were
+spent. `success` is a share, `interval` its 95 % Wilson interval. The picture shows the first edit of every task, the
+source above the result. All rows take more than an hour on two CPU cores; REGEX chooses some
+("MoE.*top_k 1.*ICEdit", "filter scene 6 4").
 """
 
 import argparse
@@ -112,6 +113,18 @@ def one_seed(stack: Stack, model: Any, edits: Sequence[Any], template: str) -> I
         yield from (verdict(edit, panel) for edit, panel in zip(part, stack.panels(latent), strict=True))
 
 
+def drawn_only(stack: Stack, edits: Sequence[Any]) -> Iterator[Any]:
+    """A verdict for each wanted picture, encoded and decoded: what the autoencoder alone loses."""
+    import torch
+    from icedit.mini.render import render
+    from icedit.mini.success import verdict
+
+    for edit in edits:
+        diptych = torch.cat([render(edit.before), render(edit.after)], 2).movedim(0, -1)[None]
+        (latent,) = stack.host.call("VAEEncode", pixels=diptych, vae=stack.vae)
+        yield verdict(edit, stack.panels(latent)[0])
+
+
 def scene_judge() -> Any:
     """A judge that knows what must come out: an upper bound of what judging can give."""
     from icedit.early_filter.judge import Judge, Verdict
@@ -203,6 +216,9 @@ class Options:
 
 def one_seed_rows(stack: Stack, options: Options) -> Iterator[dict[str, Any]]:
     edits = held_out(options.edits)
+    if options.wants("autoencoder"):
+        row = {"model": "none, the wanted picture encoded and decoded", "edits": len(edits), "evaluations": 0}
+        yield row | summary(edits, list(drawn_only(stack, edits)))
     for name, model in stack.adapted.items():
         for template in ("ICEdit", "none") if "top_k" not in name or name.endswith("1") else ("ICEdit",):
             if options.wants(name, template):
