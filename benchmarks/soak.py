@@ -186,7 +186,7 @@ async def soak(server: "Server") -> tuple[Record, set[Path]]:
     damaged = (server.folder / "input" / "0.png").read_bytes()[:2000]
     (server.folder / "input" / "damaged.png").write_bytes(damaged)
     before, record = files_of(server), Record()
-    together = PROMPTS // 10 if FORGET else PROMPTS
+    together = max(1, PROMPTS // 10) if FORGET else PROMPTS
     for first in range(0, PROMPTS, together):
         numbers: asyncio.Queue[int] = asyncio.Queue()
         for number in range(first, min(first + together, PROMPTS)):
