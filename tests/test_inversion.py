@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from support.hosts import flux_shows_values
+from support.hosts import need_shown_values
 from support.judges import ScriptedJudge, by_seed
 from support.tiny_edit import conditioning, sources
 from test_early_filter_node import counting
@@ -32,8 +32,7 @@ def models(host):
 
 @pytest.fixture(scope="module")
 def shows_values():
-    if not flux_shows_values():
-        pytest.skip("this host's FLUX does not show its attention values")
+    need_shown_values()
 
 
 def diptych(batch: int = 1) -> torch.Tensor:

@@ -14,9 +14,9 @@ from icedit.headless.workflow import load_workflow, with_picture, with_value
 from PIL import Image
 from support.chat_server import ChatServer, Reply, says
 from support.guarded import KEY
-from support.workflows import API_WORKFLOWS, NODE_FOLDERS, PACK, WORKFLOWS
+from support.hosts import need_for
+from support.workflows import NODE_FOLDERS, PACK, TINY_STACK_WORKFLOWS, WORKFLOWS
 
-OTHER_MODELS = {"kontext_early_filter.json"}
 NETWORK = ("socket.connect", "socket.getaddrinfo", "socket.gethostbyname", "socket.sendto")
 
 
@@ -70,10 +70,9 @@ class TestWatched:
             pytest.skip("this file system keeps no times of access; the interpreter's record alone is looked at")
         assert seen == [control]
 
-    @pytest.mark.parametrize(
-        "path", [path for path in API_WORKFLOWS if path.name not in OTHER_MODELS], ids=lambda path: path.name
-    )
+    @pytest.mark.parametrize("path", TINY_STACK_WORKFLOWS, ids=lambda path: path.name)
     def test_a_workflow_calls_nobody_unpickles_nothing_and_writes_its_pictures_only(self, guarded, path):
+        need_for(path)
         before, start = guarded.files(), guarded.audit.stat().st_size
         _, pictures = run(guarded, quick(path))
         events = guarded.events(start)

@@ -8,8 +8,8 @@ import pytest
 from icedit.headless.client import ComfyClient
 from icedit.headless.environment import NEWEST
 from icedit.headless.workflow import load_workflow, with_picture, with_value
-from support.hosts import flux_shows_values
-from support.workflows import API_WORKFLOWS, PAGE_WORKFLOWS, WORKFLOWS
+from support.hosts import need_for
+from support.workflows import API_WORKFLOWS, PAGE_WORKFLOWS, TINY_STACK_WORKFLOWS, WORKFLOWS
 
 pytestmark = pytest.mark.server
 
@@ -19,8 +19,6 @@ SHORT = {
     "InContextInversion": {"steps": 2},
     "EarlyFilterSampler": {"steps": 3, "candidates": 2, "probe_steps": 1, "keep": 1},
 }
-OTHER_MODELS = {"kontext_early_filter.json"}
-"""These need models that the tiny stack does not have."""
 
 
 @pytest.fixture(scope="module")
@@ -54,14 +52,11 @@ def test_every_node_and_input_exists(info, path):
         assert set(sections.get("required", {})) <= given, f"node {key} ({node['class_type']})"
 
 
-@pytest.mark.parametrize(
-    "path", [path for path in API_WORKFLOWS if path.name not in OTHER_MODELS], ids=lambda p: p.name
-)
+@pytest.mark.parametrize("path", TINY_STACK_WORKFLOWS, ids=lambda path: path.name)
 def test_it_runs_on_the_tiny_stack(server, path, tmp_path):
     from PIL import Image
 
-    if path.name == "icedit_inversion.json" and not flux_shows_values():
-        pytest.skip("this host's FLUX does not show its attention values")
+    need_for(path)
     Image.effect_noise((160, 120), 80).convert("RGB").save(tmp_path / "noise.png")
     workflow = load_workflow(path)
     present = {node["class_type"] for node in workflow.values()}

@@ -6,6 +6,8 @@ PACK = Path(__file__).resolve().parents[2]
 WORKFLOWS = PACK / "workflows"
 PAGE_WORKFLOWS = sorted(WORKFLOWS.glob("*.json"))
 API_WORKFLOWS = sorted((WORKFLOWS / "api").glob("*.json"))
+TINY_STACK_WORKFLOWS = [path for path in API_WORKFLOWS if path.name != "kontext_early_filter.json"]
+"""Those that run on the tiny stack, which has no FLUX.1 Kontext."""
 
 NODE_FOLDERS = sorted(
     path.parent.name

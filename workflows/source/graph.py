@@ -83,6 +83,7 @@ class Graph:
     def place(self, subgraph: "Subgraph", position: tuple[int, int], size: tuple[int, int], **options: Any) -> Node:
         """Add a whole graph as one node."""
         self.info = {**self.info, subgraph.name: subgraph.as_node()}
+        subgraph.given = options.get("values", {})
         return self.add(subgraph.name, position, size, inside=subgraph, **options)
 
     def inputs(self, node: Node) -> list[tuple[str, Any]]:
@@ -150,6 +151,8 @@ class Subgraph(Graph):
     """
 
     ports: tuple[str, ...] = ()
+    given: dict[str, Any] = field(default_factory=dict)
+    """What its node gives the ports."""
     outputs: dict[str, Output] = field(default_factory=dict)
     description: str = ""
     search_aliases: tuple[str, ...] = ()
@@ -163,6 +166,11 @@ class Subgraph(Graph):
             "display_name": self.name,
             "python_module": "custom_nodes",
         }
+
+    def value(self, port: Port) -> Any:
+        """What a port's widgets show inside: what its node gives it, or else the default."""
+        given = self.given.get(port.name)
+        return default(self.spec(port.name)) if given is None or isinstance(given, Output | Port) else given
 
     def spec(self, port: str) -> Any:
         """The spec of the first input that a port feeds."""

@@ -158,6 +158,9 @@ def _page_inputs(graph: Graph, node: Node, links: Links) -> list[dict[str, Any]]
         elif name in graph.info[node.kind]["input"].get("optional", {}):
             entry["shape"] = 7
         entries.append(entry)
+    if _has_upload(graph, node):
+        # Pages of ComfyUI 0.16 add a missing one to the blueprint itself, which then cannot be added a second time.
+        entries.append({"name": "upload", "type": "IMAGEUPLOAD", "link": None, "widget": {"name": "upload"}})
     return entries
 
 
@@ -184,17 +187,23 @@ def _properties(graph: Graph, node: Node) -> dict[str, Any]:
 
 def _widget_values(graph: Graph, node: Node) -> list[Any]:
     values: list[Any] = []
-    required = graph.info[node.kind]["input"].get("required", {})
-    upload = any(len(spec) > 1 and spec[1].get("image_upload") for spec in required.values())
     for name, spec in graph.inputs(node):
         if not is_widget(spec):
             continue
         value = node.values.get(name, default(spec))
-        values.append(default(spec) if isinstance(value, Output | Port) else value)
+        if isinstance(value, Port):
+            assert isinstance(graph, Subgraph)
+            value = graph.value(value)
+        values.append(default(spec) if isinstance(value, Output) else value)
         if name in ("seed", "noise_seed") and node.inside is None:
             values.append(node.seed_control)
-    # The page puts its upload button behind all other widgets.
-    return [*values, "image"] if upload else values
+    return [*values, "image"] if _has_upload(graph, node) else values
+
+
+def _has_upload(graph: Graph, node: Node) -> bool:
+    """Whether the page adds its upload button, behind all other widgets and inputs."""
+    required = graph.info[node.kind]["input"].get("required", {})
+    return any(len(spec) > 1 and spec[1].get("image_upload") for spec in required.values())
 
 
 def _type_name(spec: list[Any]) -> str:
