@@ -113,7 +113,9 @@ class TestEmbedded:
         environ = {**os.environ, "TMPDIR": str(tmp_path)}
         command = [sys.executable, "-m", "headless", "--set", "KSampler.steps=10000", "--output", str(tmp_path / "out")]
         with tempfile.TemporaryFile("w+") as said:
-            process = subprocess.Popen(command, cwd=PACK, env=environ, stdout=said, stderr=subprocess.STDOUT)
+            process = subprocess.Popen(
+                command, cwd=PACK, env=environ, stdout=said, stderr=subprocess.STDOUT, preexec_fn=heed_ctrl_c
+            )
             deadline = time.monotonic() + 240
 
             def text() -> str:
@@ -132,6 +134,11 @@ class TestEmbedded:
             assert "Stopped." in text()
             assert not folder.exists()
             assert not [pid for pid in server if Path(f"/proc/{pid}").exists()]
+
+
+def heed_ctrl_c() -> None:
+    """Background jobs of a shell, as the tests may be one, ignore it and hand that on."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def children(pid: int) -> list[int]:

@@ -1,4 +1,4 @@
-"""Takes the pictures of the help pages: each node in the real page, with what it makes of the tiny models.
+"""Takes the pictures of the help pages: each node in the real page, with what it makes of the tiny or mini models.
 
 From the folder `tests`, with the environment's Python and ICEDIT_HOST as for the tests:
 `python -m support.help_pictures [NodeId ...]`. Looks over its results are needed: nothing checks what they show.
@@ -7,6 +7,7 @@ From the folder `tests`, with the environment's Python and ICEDIT_HOST as for th
 import colorsys
 import io
 import os
+import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -22,6 +23,7 @@ from .help_scenes import SCENES, Scene
 PACK = Path(__file__).resolve().parents[2]
 IMAGES = PACK / "web" / "docs" / "images"
 PHOTO = PACK / "headless" / "astronaut.jpg"
+MINI = PACK / "mini"
 LONGEST_SIDE = 900
 QUALITY = 82
 MARGIN = 24
@@ -116,6 +118,7 @@ def write_models(folder: Path) -> None:
     from .tiny_clip import write_clip
 
     write_stack(folder)
+    shutil.copytree(MINI / "models", folder, dirs_exist_ok=True)
     write_clip(folder / "clip_vision" / "clip-vit-large-patch14")
     encoders = folder / "text_encoders"
     # Only its name is shown: that scene is not run.
@@ -125,6 +128,7 @@ def write_models(folder: Path) -> None:
 def write_inputs(folder: Path) -> None:
     photo = Image.open(PHOTO).convert("RGB")
     photo.save(folder / "astronaut.png")
+    shutil.copy(MINI / "example.png", folder / "drawing.png")
     panel = photo.resize((512, round(512 * photo.height / photo.width / 16) * 16))
     edit = recoloured(panel)
     edit.save(folder / "edited.png")

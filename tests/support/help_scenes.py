@@ -29,7 +29,7 @@ class Scene:
 
 FAR, FARTHER = 2200, 2600
 """Outside the window."""
-SETTINGS = {"seed": 7, "control_after_generate": "fixed", "steps": 8, "candidates": 4, "probe_steps": 2}
+SETTINGS = {"seed": 7, "control_after_generate": "fixed", "steps": 28, "candidates": 4}
 MODEL: dict[str, Source] = {"model": ("unet", "MODEL")}
 START: dict[str, Source] = {"latent_image": ("show", "latent")}
 CONDITIONS: dict[str, Source] = {"positive": ("show", "In_context"), "negative": ("show", "negative")}
@@ -37,13 +37,13 @@ JUDGED: dict[str, Source] = {"vae": ("vae", "VAE"), "instruction": ("words", "in
 SAMPLED = MODEL | CONDITIONS | START | JUDGED
 
 
-def diptych(place: tuple[int, int], shown: bool = True, width: int = 512) -> Node:
-    widgets = {"image": "astronaut.png", "panel_width": width}
+def diptych(place: tuple[int, int], shown: bool = True, width: int = 512, image: str = "astronaut.png") -> Node:
+    widgets = {"image": image, "panel_width": width}
     return Node("DiptychCreate", place, (300, 420), widgets, shown=shown)
 
 
-def words(place: tuple[int, int], shown: bool = True, width: int = 320) -> Node:
-    widgets = {"editText": "make the suit green"}
+def words(place: tuple[int, int], shown: bool = True, width: int = 320, say: str = "make the suit green") -> Node:
+    widgets = {"editText": say}
     return Node("InContextEditInstruction", place, (width, 220), widgets, {"clip": ("clip", "CLIP")}, shown)
 
 
@@ -77,9 +77,20 @@ LOADERS = {
 ZERO = {
     "zero": Node("ConditioningZeroOut", (FAR, 700), (250, 30), {}, {"conditioning": ("words", "In_context")}, False)
 }
-HIDDEN = LOADERS | ZERO | {
-    "diptych": diptych((FARTHER, 100), shown=False, width=256),
-    "words": words((FARTHER, 600), shown=False),
+MINI_CLIPS = {"type": "flux", "clip_name1": "mini_clip_l.safetensors", "clip_name2": "mini_t5.safetensors"}
+MINI_LOADERS = {
+    "fill": Node("UNETLoader", (FAR, 0), (300, 80), {"unet_name": "mini_fill.safetensors"}, shown=False),
+    "unet": Node(
+        "LoraLoaderModelOnly", (FAR, 100), (300, 80), {"lora_name": "mini_lora.safetensors"},
+        {"model": ("fill", "MODEL")}, False,
+    ),
+    "clip": Node("DualCLIPLoader", (FAR, 300), (300, 130), MINI_CLIPS, shown=False),
+    "vae": Node("VAELoader", (FAR, 500), (300, 60), {"vae_name": "mini_ae.safetensors"}, shown=False),
+}  # fmt: skip
+"""The only models here whose edits are worth a look."""
+HIDDEN = MINI_LOADERS | ZERO | {
+    "diptych": diptych((FARTHER, 100), shown=False, width=128, image="drawing.png"),
+    "words": words((FARTHER, 600), shown=False, say="make the red circle blue"),
     "show": show((FARTHER, 900), shown=False),
 }  # fmt: skip
 
@@ -152,7 +163,7 @@ SCENES = {
                 "BasicGuider", (120, 160), (250, 60), {}, MODEL | {"conditioning": ("show", "In_context")}
             ),
             "kind": Node("KSamplerSelect", (120, 280), (250, 60)),
-            "sigmas": Node("BasicScheduler", (120, 400), (250, 110), {"steps": 8}, MODEL),
+            "sigmas": Node("BasicScheduler", (120, 400), (250, 110), {"steps": 28}, MODEL),
             "sampler": Node(
                 "EarlyFilterSamplerAdvanced", (410, 160), (400, 820),
                 {name: value for name, value in SETTINGS.items() if name != "steps"},

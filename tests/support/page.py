@@ -51,6 +51,8 @@ class ComfyPage:
         self.page = page
         self.failures: list[str] = []
         page.on("pageerror", lambda error: self.failures.append(str(error)))
+        # Where it is not set, the page opens its templates over everything, sooner or later.
+        page.request.post(f"{url}/settings/Comfy.TutorialCompleted", data=True)
         page.goto(url)
         page.wait_for_function("() => window.app?.graph", timeout=60000)
         page.wait_for_timeout(3000)
@@ -108,6 +110,7 @@ class ComfyPage:
         node, label, x, y = self.evaluate(
             """([kind, name]) => {
               const node = window.app.graph._nodes.find(node => node.type === kind)
+              window.app.canvas.centerOnNode(node)
               const button = node.widgets.find(widget => widget.name === name)
               const { offset, scale } = window.app.canvas.ds
               const at = [node.pos[0] + node.size[0] / 2, node.pos[1] + (button.y ?? 0) + 10]
@@ -115,6 +118,8 @@ class ComfyPage:
             }""",
             [kind, button],
         )
+        # The page moves the nodes with the next frame.
+        self.page.wait_for_timeout(200)
         element = self.page.locator(f"[data-node-id='{node}'] button", has_text=label)
         if element.count():
             element.first.click()
