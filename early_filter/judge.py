@@ -83,6 +83,11 @@ class Judge(ABC):
     def name(self) -> str:
         """What reports call this judge."""
 
+    @property
+    def reads_instruction(self) -> bool:
+        """Whether its answers depend on the instruction, so that without one they would be about nothing."""
+        return True
+
     def score(self, question: Question, edits: Sequence[Edit], poll: Poll) -> list[Verdict]:  # noqa: ARG002
         """One verdict for each edit, in order."""
         return [Verdict() for _ in edits]

@@ -72,6 +72,7 @@ def filter_latent(settings: Filter, latent: Mapping[str, Any]) -> tuple[dict[str
 def _check(settings: Filter, pictures: Sequence[Start]) -> None:
     if settings.plan.mode == "resume":
         refuse_caches(settings.process)
+    _check_instruction(settings)
     if settings.source is not None:
         return
     if settings.panel == "whole picture":
@@ -83,6 +84,15 @@ def _check(settings: Filter, pictures: Sequence[Start]) -> None:
         raise ValueError(
             "latent_image is empty, so its left half holds no picture to compare with. Use the latent of "
             "ICEFConditioning, or connect the picture before the edit to source."
+        )
+
+
+def _check_instruction(settings: Filter) -> None:
+    readers = [judge.name for judge in settings.judges if judge.reads_instruction]
+    if readers and not settings.instruction.strip():
+        raise ValueError(
+            f"instruction is empty, and the judge ({readers[0]}) chooses by it. Connect the output instruction of Edit "
+            "Instruction, or write what should change; the judge Pixels needs none."
         )
 
 

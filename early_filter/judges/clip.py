@@ -145,6 +145,11 @@ class CLIPJudge(Judge):
     def name(self) -> str:
         return self.title
 
+    @property
+    @override
+    def reads_instruction(self) -> bool:
+        return self.text > 0 or self.direction > 0
+
     @override
     def score(self, question: Question, edits: Sequence[Edit], poll: Poll) -> list[Verdict]:
         verdicts = [unusable(edit) for edit in edits]

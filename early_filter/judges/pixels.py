@@ -77,6 +77,11 @@ class PixelJudge(Judge):
     def name(self) -> str:
         return "pixels"
 
+    @property
+    @override
+    def reads_instruction(self) -> bool:
+        return False
+
     @override
     def score(self, question: Question, edits: Sequence[Edit], poll: Poll) -> list[Verdict]:
         looks: list[_Look] = []

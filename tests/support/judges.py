@@ -19,6 +19,7 @@ class ScriptedJudge(Judge):
     compared: list[tuple[int, int]] = field(default_factory=list)
     questions: list[Question] = field(default_factory=list)
     edits: list[Edit] = field(default_factory=list)
+    reads_instruction: bool = False
 
     def __post_init__(self) -> None:
         self.compares = self.choice is not None
