@@ -58,7 +58,7 @@ def why(outcome: Outcome[Any]) -> str:
     if outcome.filtered:
         last = next(look for look in reversed(outcome.looks) if look.ranking.judge is not None)
         return f"The judge {last.ranking.judge} ranked it first after step {last.step}."
-    if any(len(look.seeds) - len(look.twins) > len(look.kept) for look in outcome.looks):
+    if any(look.open for look in outcome.looks):
         return "Unfiltered: no judge had an opinion, so the first seed was taken."
     return "Unfiltered: all candidates look the same, so the first seed was taken."
 

@@ -49,6 +49,11 @@ class Seen:
     ranking: Ranking
     kept: tuple[int, ...]
 
+    @property
+    def open(self) -> bool:
+        """Whether somebody had to choose: of those that look different not everybody went on."""
+        return len(self.seeds) - len(self.twins) > len(self.kept)
+
 
 @dataclass(frozen=True)
 class Outcome(Generic[Result]):

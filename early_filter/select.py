@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from itertools import groupby
 from typing import TypeVar
 
-from .judge import Choice, Edit, Judge, Poll, Preference, Question, Verdict
+from .judge import Choice, Edit, Judge, JudgeError, Poll, Preference, Question, Verdict
 
 GIVE_UP = 2
 """Failed comparisons in a row after which a judge is not asked again in this look: each may be a long timeout."""
@@ -168,7 +168,8 @@ class Hearing:
             raise
         except Exception as error:
             seeds = tuple(edit.seed for edit in edits)
-            said = f"{type(error).__name__}: {error}"
+            # A judge's own message says it all; of other exceptions the kind may say more than the text.
+            said = str(error) if isinstance(error, JudgeError) else f"{type(error).__name__}: {error}"
             self.failures.append(Failure(self._judge.name, asked, seeds, said))
             return None
 

@@ -9,12 +9,13 @@ from torch import Tensor
 
 from ..early_filter.judge import Judge
 from ..early_filter.judges.pixels import PixelJudge
+from ..early_filter.notes import notes
 from ..early_filter.plan import SEEDS, Mode, Plan
 from ..early_filter.previews import Panel
 from ..early_filter.report import report
 from ..early_filter.run import Outcome
 from ..early_filter.sheet import Grid, contact_sheets
-from ..host import early_filter, sampling
+from ..host import early_filter, messages, sampling
 from .types import CATEGORY
 from .types import Judge as JudgePort
 
@@ -142,6 +143,7 @@ class EarlyFilterSampler(io.ComfyNode):
                 *_filter_inputs(),
             ],
             outputs=_outputs(),
+            hidden=[io.Hidden.unique_id],
         )
 
     @classmethod
@@ -178,6 +180,7 @@ class EarlyFilterSamplerAdvanced(io.ComfyNode):
                 *_filter_inputs(),
             ],
             outputs=_outputs(),
+            hidden=[io.Hidden.unique_id],
         )
 
     @classmethod
@@ -210,6 +213,7 @@ def _filtered(
     judges = (PixelJudge(),) if judge is None else (judge, PixelJudge())
     settings = early_filter.Filter(plan, process, short, vae, instruction, panel, judges, stop_early, source)
     latent, outcomes = early_filter.filter_latent(settings, latent)
+    messages.show(cls, notes(outcomes, judges))
     sheets = contact_sheets(outcomes)
     text = report(outcomes, time.perf_counter() - start)
     return io.NodeOutput(latent, sheets, outcomes[0].winner, text, ui=_shown(cls, outcomes, sheets))

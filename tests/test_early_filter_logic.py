@@ -7,6 +7,10 @@ from dataclasses import dataclass, field
 import pytest
 import torch
 from icedit.early_filter.judge import Choice, Edit, JudgeError, Verdict
+from icedit.early_filter.judges.clip import CLIPJudge
+from icedit.early_filter.judges.pixels import PixelJudge
+from icedit.early_filter.judges.vlm import VLMJudge
+from icedit.early_filter.notes import notes
 from icedit.early_filter.plan import Look, Plan
 from icedit.early_filter.previews import Preview
 from icedit.early_filter.report import report
@@ -220,6 +224,47 @@ def test_a_failing_judge_hands_over_to_the_next(error):
     assert [entry["asked"] for entry in told["failures"]] == ["score", "compare", "compare", "score", "compare"]
     assert all(str(error) in entry["error"] for entry in told["failures"])
     assert len(bench.failures) == 5
+
+
+def fails(*_):
+    raise JudgeError("Cannot connect to localhost. Is the server running?")
+
+
+SAID = "The judge scripted could not answer: Cannot connect to localhost. Is the server running?"
+
+
+@pytest.mark.parametrize(
+    ("judge", "said"),
+    [
+        (ScriptedJudge(by_seed(s4=1.0)), []),
+        (ScriptedJudge(fails, fails), [SAID, "So the judge pixels chose, which does not know what you asked for."]),
+        (ScriptedJudge(fails, prefer(2, 0, 1, 3, 4, 5)), [SAID, "It chose by its other answers."]),
+        (
+            ScriptedJudge(choice=lambda *_: Choice.ABSTAIN),
+            [
+                "The judge scripted had no opinion.",
+                "So the judge pixels chose, which does not know what you asked for.",
+            ],
+        ),
+    ],
+)
+def test_users_are_told_once_who_chose_in_place_of_their_judge(judge, said):
+    judges = (judge, PixelJudge())
+    outcomes = [Bench(plan(seed=0)).run(*judges) for _ in range(2)]
+    assert notes(outcomes, judges) == said
+
+
+def test_users_are_told_that_nobody_chose():
+    judges = (ScriptedJudge(fails),)
+    said = [SAID, "So nobody chose, and the candidate that came first was taken."]
+    assert notes([Bench(plan()).run(*judges)], judges) == said
+
+
+def test_judges_say_whether_they_read_the_instruction():
+    assert not PixelJudge().reads_instruction
+    assert VLMJudge("model", lambda *_: []).reads_instruction
+    assert CLIPJudge(None, text=1.0, source=0.5, direction=0.0).reads_instruction
+    assert not CLIPJudge(None, text=0.0, source=1.0, direction=0.0).reads_instruction
 
 
 def test_comparisons_decide_when_only_scoring_fails():

@@ -4,6 +4,7 @@ import gc
 import json
 import weakref
 from itertools import accumulate
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -143,6 +144,52 @@ def test_a_failing_judge_does_not_lose_the_run(sampled, plain, caplog):
     assert "no answer within 60 s" in report["pictures"][0]["failures"][0]["error"]
     assert report["pictures"][0]["looks"][0]["judge"] == "pixels"
     assert "no answer within 60 s" in caplog.text
+
+
+def test_the_node_says_that_the_judge_failed_and_who_chose(host, models, edit, monkeypatch):
+    import nodes
+    from comfy_api.latest import io
+    from server import PromptServer
+
+    def fail(*_):
+        raise TimeoutError("no answer within 60 s")
+
+    said = []
+    server = SimpleNamespace(send_progress_text=lambda text, node: said.append((node, text)), client_id=None)
+    monkeypatch.setattr(PromptServer, "instance", server, raising=False)
+    (guider,) = host.call("BasicGuider", model=models["model"], conditioning=edit["positive"])
+    (method,) = host.call("KSamplerSelect", sampler_name="euler")
+    (sigmas,) = host.call("BasicScheduler", model=models["model"], scheduler="simple", steps=2, denoise=1.0)
+    common = {
+        "seed": 3, "vae": models["vae"], "latent_image": edit["latent_image"], "instruction": "make it red",
+        "candidates": 2, "probe_steps": 1, "keep": 1, "mode": "resume", "panel": "right half",
+        "judge": ScriptedJudge(fail),
+    }  # fmt: skip
+    by_name = {
+        "model": models["model"], "steps": 2, "cfg": 1.0, "sampler_name": "euler", "scheduler": "simple",
+        "denoise": 1.0, "positive": edit["positive"], "negative": edit["negative"],
+    }  # fmt: skip
+    by_parts = {"guider": guider, "sampler": method, "sigmas": sigmas}
+    for node, inputs in (("EarlyFilterSampler", by_name), ("EarlyFilterSamplerAdvanced", by_parts)):
+        prepared = nodes.NODE_CLASS_MAPPINGS[node].PREPARE_CLASS_CLONE({"hidden_inputs": {io.Hidden.unique_id: node}})
+        with torch.inference_mode():
+            prepared.EXECUTE_NORMALIZED(**common, **inputs)
+        ((told, text),) = said
+        assert told == node
+        assert "The judge scripted could not answer: TimeoutError: no answer within 60 s" in text
+        assert "So the judge pixels chose" in text
+        said.clear()
+
+
+@pytest.mark.parametrize("instruction", ["", " \n"])
+def test_a_judge_that_reads_the_instruction_needs_one(sampled, models, instruction):
+    model, count = counting(models["model"])
+    judge = ScriptedJudge(by_seed(s4=1.0), reads_instruction=True)
+    with pytest.raises(ValueError, match=r"instruction is empty.*Connect the output instruction of Edit Instruction"):
+        sampled(model=model, judge=judge, instruction=instruction)
+    assert count[0] == 0
+    # The pixel judge does not.
+    sampled(model=model, instruction=instruction)
 
 
 def test_judges_see_source_region_and_both_panels(sampled, models, host, edit):

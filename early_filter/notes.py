@@ -1,0 +1,33 @@
+"""What users should see without opening the report: that their judge did not choose, and who did instead."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from .judge import Judge
+from .run import Outcome
+from .select import Failure
+
+
+def notes(outcomes: Sequence[Outcome[Any]], judges: Sequence[Judge]) -> list[str]:
+    """Sentences about the filters of all pictures of a batch; none where the first of `judges` answered everything."""
+    failures = [failure for outcome in outcomes for _, failure in outcome.failures]
+    found = [f"The judge {judge} could not answer: {error}" for judge, error in dict.fromkeys(map(_said, failures))]
+    asked, *others = judges
+    choosers = {look.ranking.judge for outcome in outcomes for look in outcome.looks if look.open}
+    silent = choosers - {asked.name}
+    if silent and not any(failure.judge == asked.name for failure in failures):
+        found.insert(0, f"The judge {asked.name} had no opinion.")
+    if None in silent:
+        found.append("So nobody chose, and the candidate that came first was taken.")
+    found += [f"So the judge {judge.name} chose{_blind(judge)}." for judge in others if judge.name in silent]
+    if failures and not silent:
+        found.append("It chose by its other answers.")
+    return found
+
+
+def _blind(judge: Judge) -> str:
+    return "" if judge.reads_instruction else ", which does not know what you asked for"
+
+
+def _said(failure: Failure) -> tuple[str, str]:
+    return failure.judge, failure.error
