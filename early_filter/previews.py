@@ -1,5 +1,6 @@
 """Candidates' previews, kept small: a dozen large pictures wait for their judges at the same time."""
 
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
@@ -43,3 +44,15 @@ def left_half(picture: Tensor) -> Tensor:
 def right_half(picture: Tensor) -> Tensor:
     """Right panel of a diptych `h (2 w) c`."""
     return picture[:, (picture.shape[1] + 1) // 2 :]
+
+
+def joined(tiles: Sequence[Tensor], panel: Panel) -> Tensor:
+    """The tiles `h w c` of one picture side by side, of diptychs one diptych: so they are judged together.
+
+    Judged one by one, a tile without anything to change would pass for an edit that did nothing.
+    """
+    if len(tiles) == 1:
+        return tiles[0]
+    if panel == "whole picture":
+        return torch.cat(list(tiles), dim=1)
+    return torch.cat([*map(left_half, tiles), *map(right_half, tiles)], dim=1)

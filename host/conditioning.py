@@ -8,6 +8,8 @@ import nodes
 import torch
 from torch import Tensor
 
+from . import tiles
+
 Conditioning = list[Any]
 Latent = dict[str, Any]
 
@@ -41,7 +43,8 @@ def inpaint_conditioning(
 ) -> tuple[Conditioning, Conditioning, Latent]:
     """The host's InpaintModelConditioning for images `b h w 3` and a mask `b h w` or `b 1 h w`, checked first.
 
-    `noise_rows`: for each image which of a seed's noises samplers start it from; without it, each has its own.
+    `noise_rows`: for each image which of a seed's noises samplers start it from, the same for the tiles of one picture
+    and for no others; without it, each image has its own.
 
     Raises:
         ValueError: no VAE, rows for another batch, or a mask whose batch or shape does not fit the image.
@@ -74,4 +77,5 @@ def inpaint_conditioning(
             )
         # The host's own key: its samplers start every latent marked i from row i of the seed's noise.
         latent["batch_index"] = noise_rows
+        tiles.mark(latent, noise_rows)
     return positive, negative, latent

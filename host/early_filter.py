@@ -12,10 +12,10 @@ from torch import Tensor
 
 from ..early_filter.judge import Edit, Judge, Question
 from ..early_filter.plan import Plan
-from ..early_filter.previews import STORED, Panel, Preview, left_half, right_half
+from ..early_filter.previews import STORED, Panel, Preview, joined, left_half, right_half
 from ..early_filter.run import Outcome, Work, run
 from ..early_filter.select import Failure
-from . import previews
+from . import previews, tiles
 from .sampling import Process, Progress, Start, as_output, row, starts
 from .tape import INTERRUPTS, Runs, poll, refuse_caches
 
@@ -52,35 +52,41 @@ def filter_latent(settings: Filter, latent: Mapping[str, Any]) -> tuple[dict[str
     Raises:
         ValueError: settings and latent do not fit together; nothing has been sampled then.
     """
-    pictures = starts(settings.process.model, latent)
-    _check(settings, pictures)
+    rows = starts(settings.process.model, latent)
+    pictures = tiles.pictures(latent)
+    _check(settings, rows, pictures)
     most = settings.plan.most_steps
-    progress = Progress(settings.process.model, most * len(pictures))
+    progress = Progress(settings.process.model, most * len(rows))
     outcomes = []
-    for index, start in enumerate(pictures):
+    for places in pictures:
         begun = time.perf_counter()
-        question = _question(settings, start, index)
+        question = _question(settings, rows, places)
         preparing = time.perf_counter() - begun
-        later = most * (len(pictures) - index - 1)
-        outcome = _Picture(settings, start, index, len(pictures), progress, later).run(question)
+        later = most * (len(rows) - places.stop)
+        outcome = _Picture(settings, rows, places, progress, later).run(question)
         decoding = outcome.seconds["decoding"] + preparing
         outcomes.append(replace(outcome, seconds=outcome.seconds | {"decoding": decoding}))
     samples = torch.cat([outcome.result for outcome in outcomes])
     return as_output(latent, samples), outcomes
 
 
-def _check(settings: Filter, pictures: Sequence[Start]) -> None:
+def _check(settings: Filter, rows: Sequence[Start], pictures: Sequence[range]) -> None:
     if settings.plan.mode == "resume":
         refuse_caches(settings.process)
     _check_instruction(settings)
     if settings.source is not None:
+        if len(pictures) != len(rows) != len(settings.source):
+            raise ValueError(
+                f"source holds {len(settings.source)} pictures, and latent_image {len(rows)} tiles, each with its part "
+                "of the picture in its left half. Leave source unconnected."
+            )
         return
     if settings.panel == "whole picture":
         raise ValueError(
             "panel is 'whole picture', and the judge compares with the picture before the edit: connect that "
             "picture to source. (With an ICEdit diptych set panel to 'right half'.)"
         )
-    if any(torch.count_nonzero(start.samples) == 0 for start in pictures):
+    if any(torch.count_nonzero(start.samples) == 0 for start in rows):
         raise ValueError(
             "latent_image is empty, so its left half holds no picture to compare with. Use the latent of "
             "ICEFConditioning, or connect the picture before the edit to source."
@@ -96,40 +102,53 @@ def _check_instruction(settings: Filter) -> None:
         )
 
 
-def _question(settings: Filter, start: Start, index: int) -> Question:
-    """The source and region of one picture at the size of its previews."""
-    diptych = settings.panel == "right half"
-    height, width = previews.decoded_size(settings.vae, start.samples)
-    if settings.source is not None:
-        # A diptych's panels are the source stretched to whole tokens; other models' pictures are cropped to them.
-        size, crop = ((height, width // 2), "disabled") if diptych else ((height, width), "center")
-        source = previews.fitted(row(settings.source, index)[0], *size, crop)
-    else:
+def _question(settings: Filter, rows: Sequence[Start], places: range) -> Question:
+    """The source and region of one picture at the size of its previews; its tiles side by side."""
+    source = joined([_source(settings, rows[place], place) for place in places], "whole picture")
+    region = joined([_region(settings, rows[place]) for place in places], "whole picture")
+    return Question(source, settings.instruction, None if float(region.amin()) > EVERYTHING else region)
+
+
+def _source(settings: Filter, start: Start, place: int) -> Tensor:
+    """The source `h w 3` of one row of the latent."""
+    if settings.source is None:
         (whole,) = previews.decode(settings.vae, [start.samples], torch.float32)
-        source = left_half(whole)
+        return left_half(whole)
+    height, width = previews.decoded_size(settings.vae, start.samples)
+    # A diptych's panels are the source stretched to whole tokens; other models' pictures are cropped to them.
+    size, crop = ((height, width // 2), "disabled") if settings.panel == "right half" else ((height, width), "center")
+    return previews.fitted(row(settings.source, place)[0], *size, crop)
+
+
+def _region(settings: Filter, start: Start) -> Tensor:
+    """Where one row of the latent may change, `h w`."""
+    height, width = previews.decoded_size(settings.vae, start.samples)
     region = previews.region(start.noise_mask, height, width)
-    if region is not None:
-        region = right_half(region) if diptych else region
-        region = None if float(region.amin()) > EVERYTHING else region
-    return Question(source, settings.instruction, region)
+    region = torch.ones(height, width) if region is None else region
+    return right_half(region) if settings.panel == "right half" else region
 
 
 class _Picture:
-    """One picture's filter."""
+    """One picture's filter. A seed is sampled for each of its rows, which are several for the tiles of a panorama."""
 
-    def __init__(self, settings: Filter, start: Start, index: int, batch: int, progress: Progress, later: int) -> None:
+    def __init__(
+        self, settings: Filter, rows: Sequence[Start], places: range, progress: Progress, later: int
+    ) -> None:
+        def runs(process: Process) -> list[Runs]:
+            return [Runs(process, rows[place], place, len(rows), progress) for place in places]
+
         self._settings, self._progress, self._later = settings, progress, later
-        self._runs = Runs(settings.process, start, index, batch, progress)
-        self._short = settings.short and Runs(settings.short, start, index, batch, progress)
-        self._latents: dict[int, Tensor] = {}
+        self._runs = runs(settings.process)
+        self._short = settings.short and runs(settings.short)
+        self._latents: dict[int, list[Tensor]] = {}
 
     def run(self, question: Question) -> Outcome[Tensor]:
         work = Work(
             probe=self._probe,
             show=self._show,
-            finish=self._runs.finish,
+            finish=self._finish,
             forget=self._forget,
-            expect=lambda steps: self._progress.expect(steps + self._later),
+            expect=lambda steps: self._progress.expect(steps * len(self._runs) + self._later),
             failed=_failed,
             poll=poll,
             interrupts=INTERRUPTS,
@@ -139,19 +158,27 @@ class _Picture:
 
     def _probe(self, seed: int, step: int) -> int:
         if self._short:
-            self._latents[seed], evaluations = self._short.finish(seed)
-        else:
-            evaluations = self._runs.probe(seed, step)
-            self._latents[seed] = self._runs.preview(seed)
+            ends = [runs.finish(seed) for runs in self._short]
+            self._latents[seed] = [latent for latent, _ in ends]
+            return sum(evaluations for _, evaluations in ends)
+        evaluations = sum(runs.probe(seed, step) for runs in self._runs)
+        self._latents[seed] = [runs.preview(seed) for runs in self._runs]
         return evaluations
 
     def _show(self, seeds: Sequence[int]) -> list[Edit]:
         poll()
-        pictures = previews.decode(self._settings.vae, [self._latents[seed] for seed in seeds], STORED)
-        return [Preview(seed, picture, self._settings.panel) for seed, picture in zip(seeds, pictures, strict=True)]
+        panel = self._settings.panel
+        latents = [latent for seed in seeds for latent in self._latents[seed]]
+        pictures = iter(previews.decode(self._settings.vae, latents, STORED))
+        return [Preview(seed, joined([next(pictures) for _ in self._runs], panel), panel) for seed in seeds]
+
+    def _finish(self, seed: int) -> tuple[Tensor, int]:
+        ends = [runs.finish(seed) for runs in self._runs]
+        return torch.cat([samples for samples, _ in ends]), sum(evaluations for _, evaluations in ends)
 
     def _forget(self, seed: int) -> None:
-        self._runs.forget(seed)
+        for runs in self._runs:
+            runs.forget(seed)
         self._latents.pop(seed, None)
 
 

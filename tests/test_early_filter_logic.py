@@ -12,7 +12,7 @@ from icedit.early_filter.judges.pixels import PixelJudge
 from icedit.early_filter.judges.vlm import VLMJudge
 from icedit.early_filter.notes import notes
 from icedit.early_filter.plan import Look, Plan
-from icedit.early_filter.previews import Preview
+from icedit.early_filter.previews import Preview, joined
 from icedit.early_filter.report import report
 from icedit.early_filter.run import Outcome, Work, run
 from icedit.early_filter.sheet import BORDER, Grid, captions, contact_sheets
@@ -412,6 +412,29 @@ def test_the_sheet_shows_every_candidate_with_the_winner_first_in_green():
         assert float((sheet[0, y : y + 64, x : x + 64] - picture(seed)).abs().max()) < 0.01
     short = Bench(plan(candidates=1, keep=1)).run(ScriptedJudge(by_seed()))
     assert contact_sheets([outcome, short]).shape[0] == 2
+
+
+def test_tiles_are_judged_as_one_picture_of_their_right_halves_beside_that_of_their_left_ones():
+    tiles = [torch.full((4, 6, 3), float(tile)) for tile in range(3)]
+    for tile in tiles:
+        tile[:, 3:] += 0.5
+    edit = Preview(7, joined(tiles, "right half"), "right half")
+    assert edit.left[0, :, 0].tolist() == [0, 0, 0, 1, 1, 1, 2, 2, 2]
+    assert edit.panel[0, :, 0].tolist() == [0.5, 0.5, 0.5, 1.5, 1.5, 1.5, 2.5, 2.5, 2.5]
+    assert joined(tiles, "whole picture").shape == (4, 18, 3)
+
+
+def test_an_edit_of_one_tile_is_not_taken_for_an_edit_that_did_nothing():
+    """As it would be if its other tiles, in which there was nothing to change, were judged on their own."""
+    source = picture(1).repeat_interleave(2, 0).repeat_interleave(2, 1)
+    changed = source.clone()
+    changed[40:80, 40:80] = 1 - changed[40:80, 40:80]
+    panorama = Question(torch.cat([source, source], dim=1), "")
+    diptychs = [torch.cat([source, right], dim=1) for right in (changed, source)]
+    edit = Preview(0, joined(diptychs, "right half"), "right half")
+    (verdict,) = PixelJudge().score(panorama, [edit], lambda: None)
+    (alone,) = PixelJudge().score(Question(source, ""), [Preview(0, diptychs[1], "right half")], lambda: None)
+    assert (verdict.broken, alone.broken) == (False, True)
 
 
 def test_previews_of_a_dozen_large_diptychs_are_small():

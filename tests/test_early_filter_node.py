@@ -240,6 +240,82 @@ def test_each_picture_of_a_batch_gets_its_own_winner_as_if_it_were_alone(host, s
     assert report["evaluations"]["spent"] == 2 * (3 * 1 + 3)
 
 
+def in_tiles(latent, noise_rows):
+    """A latent as Diptych Conditioning makes it for fit tiles."""
+    return latent | {"batch_index": noise_rows, "icedit_tiles": len(noise_rows) // len(set(noise_rows))}
+
+
+@pytest.mark.parametrize("mode", ["resume", "paper"])
+def test_the_tiles_of_a_picture_get_one_winner(host, sampled, plain, models, mode):
+    """Each tile as KSampler makes it alone with that seed."""
+    batch = edit_inputs(host, models["vae"], batch=4)
+    batch["latent_image"] = in_tiles(batch["latent_image"], [0, 0, 1, 1])
+    picked = iter((5, 5, 5, 4, 4, 4))
+    judge = ScriptedJudge(lambda entry: by_seed(**{f"s{next(picked)}": 1.0})(entry))
+    model, count = counting(models["model"])
+    samples, previews, seed, report = sampled(**batch, model=model, judge=judge, mode=mode)
+    assert (seed, report["seeds"], len(previews)) == (5, [5, 4], 2)
+    for index, winner in enumerate((5, 5, 4, 4)):
+        latent, noise_row = batch["latent_image"], batch["latent_image"]["batch_index"][index]
+        one = {
+            "samples": latent["samples"][index : index + 1],
+            "noise_mask": latent["noise_mask"][index : index + 1],
+            "batch_index": [noise_row],
+        }
+        conds = {}
+        for name in ("positive", "negative"):
+            ((tokens, options),) = batch[name]
+            row = {key: v[index : index + 1] if isinstance(v, torch.Tensor) else v for key, v in options.items()}
+            conds[name] = [[tokens[index : index + 1], row]]
+        assert torch.equal(samples[index : index + 1], plain(latent_image=one, **conds, seed=winner))
+    assert report["evaluations"]["spent"] == count[0] == 4 * (3 * 1 + (3 if mode == "resume" else 4))
+    assert report["evaluations"]["no_filter"] == 4 * 4
+    (source,) = host.call("VAEDecode", vae=models["vae"], samples={"samples": batch["latent_image"]["samples"]})
+    first = judge.questions[0]
+    assert torch.allclose(first.source, torch.cat([source[0, :, :32], source[1, :, :32]], dim=1), atol=1e-6)
+    assert judge.edits[0].panel.shape == judge.edits[0].left.shape == (32, 64, 3)
+
+
+def test_a_region_on_one_tile_is_that_part_of_the_picture(host, sampled, models):
+    batch = edit_inputs(host, models["vae"], batch=2)
+    mask = torch.zeros(2, 1, 32, 64)
+    mask[1, 0, 8:24, 40:56] = 1.0
+    judge = ScriptedJudge(by_seed(s4=1.0))
+    latent = in_tiles(batch["latent_image"] | {"noise_mask": mask}, [0, 0])
+    sampled(**batch | {"latent_image": latent}, judge=judge)
+    assert torch.equal(judge.questions[0].region, torch.cat([mask[0, 0, :, 32:], mask[1, 0, :, 32:]], dim=1))
+
+
+def test_tiles_of_the_real_nodes_are_one_picture(host, sampled, models):
+    diptych, mask, _, layout = host.call(
+        "DiptychCreate", image="None", image_input=torch.rand(1, 32, 96, 3), panel_width=64, fit="tiles"
+    )
+    conds = {"In_context": conditioning(10), "negative": conditioning(20)}
+    positive, negative, latent = host.call(
+        "ICEFConditioning", **conds, vae=models["vae"], diptych=diptych, maskDiptych=mask, layout=layout
+    )
+    assert len(diptych) > 2
+    common = {"positive": positive, "negative": negative, "steps": 2}
+    _, previews, _, report = sampled(latent_image=latent, **common)
+    assert len(previews) == len(report["seeds"]) == 1
+    # A tile alone, and pictures that merely start from the same noise, are pictures of their own.
+    (one,) = host.call("LatentFromBatch", samples=latent, batch_index=1, length=1)
+    assert len(sampled(latent_image=one, **common)[3]["seeds"]) == 1
+    del latent["icedit_tiles"]
+    assert len(sampled(latent_image=latent, **common)[3]["seeds"]) == len(diptych)
+
+
+def test_tiles_that_cannot_be_told_apart_or_have_other_sources_are_refused(host, sampled, models):
+    batch = edit_inputs(host, models["vae"], batch=4)
+    latent = in_tiles(batch["latent_image"], [0, 0, 1, 1])
+    model, count = counting(models["model"])
+    with pytest.raises(ValueError, match="source holds 1 pictures, and latent_image 4 tiles"):
+        sampled(**batch | {"latent_image": latent}, model=model, source=sources())
+    with pytest.raises(ValueError, match="latent_image holds 4 tiles of pictures that have 3 each"):
+        sampled(**batch | {"latent_image": latent | {"icedit_tiles": 3}}, model=model)
+    assert count[0] == 0
+
+
 def test_a_picture_taken_from_a_batch_keeps_its_noise(host, sampled, plain, models):
     batch = edit_inputs(host, models["vae"], batch=2)["latent_image"]
     (second,) = host.call("LatentFromBatch", samples=batch, batch_index=1, length=1)
