@@ -44,7 +44,10 @@ def fit_layout(
         return DiptychLayout(area_panel_size(source, panel_width), source, (whole,) * pictures)
     if fit == CROP:
         if not regions:
-            raise ValueError("fit is crop_to_region, but there is no region. Connect a mask to region, or change fit.")
+            raise ValueError(
+                "fit is crop_to_region, but there is no region. Paint one (right-click the picture, Open in "
+                "MaskEditor), connect a mask to region, or change fit."
+            )
         if not 0 <= margin < math.inf:
             raise ValueError(
                 f"margin is {margin}, expected a number from 0 on, as a share of the region's longer side."

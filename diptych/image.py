@@ -19,11 +19,15 @@ def size_of(image: Tensor) -> Size:
     return Size(image.shape[2], image.shape[1])
 
 
-def read_picture(path: str | Path) -> Tensor:
-    """Read an image file as `1 h w 3`, float32 in 0..1.
+MASK_EDITOR = "clipspace-"
+"""How names of the files begin that the mask editor of ComfyUI's page writes: where painted, they are transparent."""
+
+
+def read_picture(path: str | Path) -> tuple[Tensor, Tensor | None]:
+    """Read an image file as `1 h w 3`, float32 in 0..1, and what was painted on it in the mask editor as `1 h w`.
 
     The first frame counts, EXIF orientation is applied, transparency is laid over white, 16-bit keeps its depth
-    where pillow does.
+    where pillow does. Without paint the mask is None.
 
     Raises:
         ValueError: when the file is no readable picture.
@@ -31,7 +35,9 @@ def read_picture(path: str | Path) -> Tensor:
     name = Path(path).name
     try:
         with Image.open(path) as file:
-            picture = _rgb(ImageOps.exif_transpose(file))
+            upright = ImageOps.exif_transpose(file)
+            painted = _painted(upright) if name.startswith(MASK_EDITOR) else None
+            picture = _rgb(upright if painted is None else upright.convert("RGB"))
     except Image.DecompressionBombError as error:
         raise ValueError(f"The picture {name!r} is too large to open safely ({error}). Scale it down first.") from error
     except UnidentifiedImageError as error:
@@ -40,7 +46,15 @@ def read_picture(path: str | Path) -> Tensor:
         ) from error
     except (OSError, SyntaxError, ValueError) as error:
         raise ValueError(f"The picture {name!r} could not be read, it may be damaged or incomplete: {error}") from error
-    return torch.from_numpy(picture)[None]
+    return torch.from_numpy(picture)[None], None if painted is None else torch.from_numpy(painted)[None]
+
+
+def _painted(picture: Image.Image) -> np.ndarray | None:
+    """`h w` float32 in 0..1: where a picture is transparent; None where it is nowhere."""
+    if not picture.has_transparency_data:
+        return None
+    mask = 1.0 - np.asarray(picture.convert("RGBA").getchannel("A"), dtype=np.float32) / 255.0
+    return mask if mask.any() else None
 
 
 def _rgb(picture: Image.Image) -> np.ndarray:

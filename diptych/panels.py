@@ -8,7 +8,7 @@ from torch import Tensor
 from .fit import DEFAULT_MARGIN, WIDTH, fit_layout
 from .geometry import TRAINED_WIDTH, DiptychLayout
 from .image import checked_image, cut, resize, size_of
-from .region import check_paintable, checked_region, extent, region_on_panel
+from .region import check_paintable, checked_region, extent, region_on_panel, same_shape
 
 GREY = 0.5
 GLANCE_SIDE = 16
@@ -85,7 +85,7 @@ def crop_right_panel(image: Tensor, layout: DiptychLayout | None = None) -> Tens
     height, width = image.shape[1:3]
     if width < 2:
         raise ValueError(f"The image is {width} x {height}: it has no right half. Connect the decoded diptych.")
-    if layout is not None and width * layout.diptych.height != height * layout.diptych.width:
+    if layout is not None and not same_shape(size_of(image), layout.diptych):
         raise ValueError(
             f"The image is {width} x {height}, but the layout belongs to a diptych of {layout.diptych}. "
             "Connect the layout of the same DiptychCreate that this picture came from."

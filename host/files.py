@@ -26,7 +26,7 @@ def input_picture(name: str) -> Path:
     folder = os.path.abspath(folder or folder_paths.get_input_directory())
     path = os.path.abspath(os.path.join(folder, bare))
     # Older hosts join the name without looking, and "../" in a shared workflow would then read any picture.
-    if not path.startswith(folder + os.sep):
+    if not _is_within(folder, path):
         raise ValueError(
             f"The picture {name!r} lies outside ComfyUI's input folder. Upload it with the button instead."
         )
@@ -35,6 +35,14 @@ def input_picture(name: str) -> Path:
             f"The picture {name!r} is not in ComfyUI's input folder. Upload it with the button, or pick another one."
         )
     return Path(path)
+
+
+def _is_within(folder: str, path: str) -> bool:
+    try:
+        return os.path.commonpath((folder, path)) == folder
+    except ValueError:
+        # Windows: another drive.
+        return False
 
 
 def fingerprint(path: Path) -> str:

@@ -10,6 +10,8 @@ from ..host import files
 from .types import CATEGORY, Layout
 
 NO_FILE = "None"
+UNLINKED = object()
+"""The host says None for an input that is linked, and nothing for one that is not."""
 
 
 class DiptychCreate(io.ComfyNode):
@@ -37,7 +39,8 @@ class DiptychCreate(io.ComfyNode):
                 io.Mask.Input(
                     "region",
                     optional=True,
-                    tooltip="Where the edit may happen, drawn on your picture. Not connected: anywhere.",
+                    tooltip="Where the edit may happen, drawn on your picture. Not connected: where you painted in the "
+                    "mask editor (right-click the picture), or else anywhere.",
                 ),
                 io.Int.Input(
                     "panel_width",
@@ -98,23 +101,24 @@ class DiptychCreate(io.ComfyNode):
         margin=DEFAULT_MARGIN,
     ) -> io.NodeOutput:
         if image_input is not None:
-            source = checked_image(image_input)
+            source, painted = checked_image(image_input), None
         elif image != NO_FILE:
-            source = read_picture(files.input_picture(image))
+            source, painted = read_picture(files.input_picture(image))
         else:
             raise ValueError("There is no picture to edit. Choose or upload one, or connect image_input.")
-        diptych = make_diptych(source, panel_width, region, right_panel, fit, margin)
+        diptych = make_diptych(source, panel_width, painted if region is None else region, right_panel, fit, margin)
         return io.NodeOutput(diptych.image, diptych.mask, source, diptych.layout)
 
     @classmethod
-    def fingerprint_inputs(cls, image=NO_FILE, **_) -> str:
-        # image_input arrives here as None even when it is connected; its changes reach the node by themselves.
-        return NO_FILE if image in (NO_FILE, None) else files.fingerprint(files.input_picture(image))
+    def fingerprint_inputs(cls, image=NO_FILE, image_input=UNLINKED, **_) -> str:
+        # Changes of a linked picture reach the node by themselves.
+        unused = image in (NO_FILE, None) or image_input is not UNLINKED
+        return NO_FILE if unused else files.fingerprint(files.input_picture(image))
 
     @classmethod
-    def validate_inputs(cls, image) -> bool | str:
+    def validate_inputs(cls, image, image_input=UNLINKED) -> bool | str:
         # Naming `image` also lets files through that were uploaded after the list of names was made.
-        if image in (NO_FILE, None):
+        if image in (NO_FILE, None) or image_input is not UNLINKED:
             return True
         try:
             files.input_picture(image)

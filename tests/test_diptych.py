@@ -56,11 +56,17 @@ def write(path, mode, value, size=(8, 6), **options):
     return path
 
 
+def read_pixels(path):
+    pixels, painted = read_picture(path)
+    assert painted is None
+    return pixels
+
+
 class TestReading:
     def test_rgb_is_exact(self, tmp_path):
         pixels = np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8)
         Image.fromarray(pixels).save(tmp_path / "a.png")
-        picture = read_picture(tmp_path / "a.png")
+        picture = read_pixels(tmp_path / "a.png")
         assert picture.shape == (1, 5, 7, 3)
         assert picture.dtype == torch.float32
         assert np.array_equal((picture[0].numpy() * 255).round().astype(np.uint8), pixels)
@@ -70,14 +76,14 @@ class TestReading:
         exif = image.getexif()
         exif[0x0112] = 6
         image.save(tmp_path / "a.jpg", exif=exif)
-        assert read_picture(tmp_path / "a.jpg").shape == (1, 8, 6, 3)
+        assert read_pixels(tmp_path / "a.jpg").shape == (1, 8, 6, 3)
 
     def test_transparency_lies_over_white(self, tmp_path):
-        picture = read_picture(write(tmp_path / "a.png", "RGBA", (255, 0, 0, 0)))
+        picture = read_pixels(write(tmp_path / "a.png", "RGBA", (255, 0, 0, 0)))
         assert torch.equal(picture, torch.ones(1, 6, 8, 3))
 
     def test_half_transparency_is_mixed(self, tmp_path):
-        picture = read_picture(write(tmp_path / "a.png", "RGBA", (0, 0, 0, 51)))
+        picture = read_pixels(write(tmp_path / "a.png", "RGBA", (0, 0, 0, 51)))
         assert torch.allclose(picture, torch.tensor(204 / 255))
 
     def test_palette_with_a_transparent_colour(self, tmp_path):
@@ -85,33 +91,49 @@ class TestReading:
         image.putpalette([255, 0, 0, 0, 255, 0])
         image.putpixel((0, 0), 1)
         image.save(tmp_path / "a.gif", transparency=0)
-        picture = read_picture(tmp_path / "a.gif")
+        picture = read_pixels(tmp_path / "a.gif")
         assert picture[0, 0, 0].tolist() == [0, 1, 0]
         assert picture[0, 1, 1].tolist() == [1, 1, 1]
 
     @pytest.mark.parametrize(("value", "expected"), [(65535, 1.0), (32896, 32896 / 65535), (0, 0.0)])
     def test_16_bit_grey_keeps_its_depth(self, tmp_path, value, expected):
         Image.fromarray(np.full((6, 8), value, np.uint16)).save(tmp_path / "a.png")
-        picture = read_picture(tmp_path / "a.png")
+        picture = read_pixels(tmp_path / "a.png")
         assert picture.shape == (1, 6, 8, 3)
         assert torch.allclose(picture, torch.tensor(expected), atol=1e-6)
 
     @pytest.mark.parametrize(("mode", "value"), [("L", 128), ("1", 1), ("CMYK", (0, 0, 0, 0)), ("LA", (128, 255))])
     def test_other_modes_become_rgb(self, tmp_path, mode, value):
         path = tmp_path / ("a.tiff" if mode == "CMYK" else "a.png")
-        assert read_picture(write(path, mode, value)).shape == (1, 6, 8, 3)
+        assert read_pixels(write(path, mode, value)).shape == (1, 6, 8, 3)
 
     @pytest.mark.parametrize("suffix", ["gif", "webp", "png"])
     def test_the_first_frame_of_an_animation_counts(self, tmp_path, suffix):
         frames = [Image.new("RGB", (4, 4), color) for color in ("red", "blue")]
         options = {"lossless": True} if suffix == "webp" else {}
         frames[0].save(tmp_path / f"a.{suffix}", save_all=True, append_images=frames[1:], **options)
-        assert read_picture(tmp_path / f"a.{suffix}")[0, 0, 0].tolist() == [1, 0, 0]
+        assert read_pixels(tmp_path / f"a.{suffix}")[0, 0, 0].tolist() == [1, 0, 0]
+
+    def test_paint_of_the_mask_editor_is_a_mask_and_no_transparency(self, tmp_path):
+        image = Image.new("RGBA", (8, 6), (200, 30, 30, 255))
+        image.paste((200, 30, 30, 0), (2, 1, 4, 3))
+        image.paste((200, 30, 30, 102), (5, 1, 6, 2))
+        image.save(tmp_path / "clipspace-painted-masked-1764000000000.png")
+        pixels, painted = read_picture(tmp_path / "clipspace-painted-masked-1764000000000.png")
+        assert torch.equal(pixels, (torch.tensor([200.0, 30.0, 30.0]) / 255).expand(1, 6, 8, 3))
+        expected = torch.zeros(1, 6, 8)
+        expected[:, 1:3, 2:4] = 1
+        expected[:, 1, 5] = 153 / 255
+        assert torch.allclose(painted, expected)
+
+    @pytest.mark.parametrize(("mode", "value"), [("RGBA", (1, 2, 3, 255)), ("RGB", (1, 2, 3))])
+    def test_nothing_painted_in_the_mask_editor(self, tmp_path, mode, value):
+        assert read_pixels(write(tmp_path / "clipspace-mask-1.png", mode, value)).shape == (1, 6, 8, 3)
 
     def test_a_text_file_is_refused_by_name(self, tmp_path):
         (tmp_path / "a.png").write_text("hello")
         with pytest.raises(ValueError, match=r"'a\.png' is not a picture"):
-            read_picture(tmp_path / "a.png")
+            read_pixels(tmp_path / "a.png")
 
     def test_a_truncated_file_is_refused_by_name(self, tmp_path):
         noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
@@ -119,7 +141,7 @@ class TestReading:
         content = (tmp_path / "a.png").read_bytes()
         (tmp_path / "a.png").write_bytes(content[: len(content) // 2])
         with pytest.raises(ValueError, match=r"'a\.png' could not be read.*damaged"):
-            read_picture(tmp_path / "a.png")
+            read_pixels(tmp_path / "a.png")
 
 
 class TestChecking:
@@ -215,6 +237,11 @@ class TestPanels:
     def test_an_upscaled_diptych_gives_an_upscaled_panel(self):
         diptych = make_diptych(torch.rand(1, 96, 128, 3), 128)
         assert crop_right_panel(torch.rand(1, 192, 512, 3), diptych.layout).shape == (1, 192, 256, 3)
+
+    @pytest.mark.parametrize(("height", "width"), [(724, 1931), (750, 2000), (751, 2000), (749, 2000)])
+    def test_scaling_may_round_its_sides(self, height, width):
+        diptych = make_diptych(torch.rand(1, 96, 128, 3), 128)
+        assert crop_right_panel(torch.rand(1, height, width, 3), diptych.layout).shape[1] == height
 
 
 class TestPrompt:

@@ -206,6 +206,14 @@ class TestPictureFiles:
         assert isinstance(refusal, str)
         assert "'gone.png' is not in ComfyUI's input folder" in refusal
 
+    def test_an_input_folder_that_is_a_root(self, host, monkeypatch):
+        import folder_paths
+
+        Image.new("RGB", (64, 64)).save(host.input / "rooted.png")
+        monkeypatch.setattr(folder_paths, "get_input_directory", lambda: "/")
+        _, _, original, _ = host.call("DiptychCreate", image=(host.input / "rooted.png").as_posix().lstrip("/"))
+        assert original.shape == (1, 64, 64, 3)
+
     def test_a_replaced_file_changes_the_fingerprint(self, host):
         import nodes
 

@@ -25,6 +25,10 @@ SHORT = {
 }
 WIDTHS = "id => [...document.querySelectorAll(`[data-node-id='${id}'] img`)].map(image => image.naturalWidth)"
 OUTPUT = "id => window.app.nodeOutputs[id]"
+MASK_EDITOR = """() => {
+  window.app.canvas.selectNode(window.app.graph._nodes.find(node => node.type === 'DiptychCreate'))
+  window.app.extensionManager.command.execute('Comfy.MaskEditor.OpenMaskEditor')
+}"""
 ON_CANVAS = """place => {
   const node = window.app.graph._nodes.find(node => node.type === 'EarlyFilterSampler')
   const preview = node.widgets.find(widget => widget.name === '$$canvas-image-preview')
@@ -168,6 +172,34 @@ def test_a_workflow_cannot_put_html_into_the_menu(filtered):
     node["properties"]["icedit_pinned"] = "something else"
     comfy.drop(content)
     assert "Unpin" not in comfy.press(FILTER, PIN)[0]
+
+
+def test_what_is_painted_on_the_picture_alone_changes(comfy, server):
+    comfy.use_nodes_2(False)
+    comfy.drop(json.loads((WORKFLOWS / "icedit.json").read_text(encoding="utf-8")))
+    comfy.set({"DiptychCreate": {"panel_width": 128}, "KSampler": {"steps": 2}})
+    comfy.page.wait_for_timeout(1000)
+    comfy.evaluate(MASK_EDITOR)
+    canvas = comfy.page.locator("canvas.z-30")
+    canvas.wait_for()
+    comfy.page.wait_for_timeout(1500)
+    box = canvas.bounding_box()
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    comfy.page.mouse.move(x - 80, y - 80)
+    comfy.page.mouse.down()
+    for row in range(-80, 81, 20):
+        comfy.page.mouse.move(x - 80, y + row, steps=5)
+        comfy.page.mouse.move(x + 80, y + row, steps=5)
+    comfy.page.mouse.up()
+    comfy.page.get_by_role("button", name="Save").last.click()
+    canvas.wait_for(state="detached")
+    comfy.run()
+    source = np.asarray(Image.open(server.folder / "input" / "example.png").convert("RGB"))
+    changed = (saved_picture(server, shown(comfy, "SaveImage")["images"][0]) != source).any(-1)
+    height, width = changed.shape
+    assert changed[height // 2, width // 2]
+    changed[height // 4 : -height // 4, width // 4 : -width // 4] = False
+    assert not changed.any()
 
 
 def test_an_example_is_written_into_the_instruction(comfy):

@@ -7,6 +7,7 @@ import socket
 import urllib.request
 from pathlib import Path
 
+import aiohttp
 import numpy as np
 import pytest
 from icedit.headless.batch import Edit, run_edits
@@ -37,15 +38,35 @@ def quick():
 
 
 def run(server, workflow, picture, instruction="make it red"):
-    """The saved pictures' contents, in the workflow's order."""
+    """The saved pictures' contents, in the workflow's order; `picture` is a file or the name of one on the server."""
 
     async def go():
         async with ComfyClient(server.url) as client:
-            name = await client.upload_picture(picture)
+            name = picture if isinstance(picture, str) else await client.upload_picture(picture)
             result = await client.run(with_instruction(with_picture(workflow, name), instruction))
             return [await client.download(saved) for saved in result.pictures if saved.kind == "output"]
 
     return [np.asarray(Image.open(io.BytesIO(content))) for content in asyncio.run(go())]
+
+
+def painted(server, picture, mask: Image.Image) -> str:
+    """Put a mask onto a picture as the page's mask editor does; the name that it gives to the picture widget."""
+
+    async def go():
+        async with ComfyClient(server.url) as client:
+            folder, _, name = (await client.upload_picture(picture)).rpartition("/")
+        content = io.BytesIO()
+        mask.save(content, "png")
+        form = aiohttp.FormData()
+        form.add_field("image", content.getvalue(), filename="clipspace-painted-masked-1764000000000.png")
+        form.add_field("original_ref", json.dumps({"filename": name, "subfolder": folder, "type": "input"}))
+        form.add_field("type", "input")
+        form.add_field("subfolder", "clipspace")
+        async with aiohttp.ClientSession() as session, session.post(f"{server.url}/upload/mask", data=form) as answer:
+            saved = await answer.json()
+        return f"{saved['subfolder']}/{saved['name']} [{saved['type']}]"
+
+    return asyncio.run(go())
 
 
 class TestEdit:
@@ -66,6 +87,29 @@ class TestEdit:
     def test_the_instruction_decides(self, server, quick, picture):
         red, blue = (run(server, quick, picture, f"make it {color}")[0] for color in ("red", "blue"))
         assert not np.array_equal(red, blue)
+
+    def test_only_what_was_painted_in_the_mask_editor_changes(self, server, quick, picture):
+        mask = Image.new("RGBA", (640, 480), (0, 0, 0, 255))
+        mask.paste((0, 0, 0, 0), (160, 120, 320, 240))
+        (edited, _) = run(server, quick, painted(server, picture, mask))
+        source = np.asarray(Image.open(picture))
+        changed = (edited != source).any(-1)
+        assert changed[120:240, 160:320].mean() > 0.5
+        # A cell of the latent is 8 pixels of the panel, each 5 of the picture, and the seam is soft.
+        changed[70:290, 110:370] = False
+        assert not changed.any()
+
+    def test_a_file_that_is_gone_does_not_matter_beside_a_linked_picture(self, server, quick, picture):
+        (diptych,) = (key for key, node in quick.items() if node["class_type"] == "DiptychCreate")
+        linked = with_value(quick, f'{diptych}.image_input=["load", 0]')
+        linked["load"] = {"class_type": "LoadImage", "inputs": {"image": ""}}
+
+        async def go():
+            async with ComfyClient(server.url) as client:
+                linked["load"]["inputs"]["image"] = await client.upload_picture(picture)
+                return await client.run(with_value(linked, f"{diptych}.image=gone.png"))
+
+        assert [saved for saved in asyncio.run(go()).pictures if saved.kind == "output"]
 
     def test_a_prompt_for_the_earlier_official_pack_runs_unchanged(self, server, picture):
         prompt = json.loads((Path(__file__).parent / "data" / "official_pack_prompt.json").read_text())
