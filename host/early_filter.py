@@ -17,6 +17,7 @@ from ..early_filter.run import Outcome, Work, run
 from ..early_filter.select import Failure
 from . import previews, tiles
 from .sampling import Process, Progress, Start, as_output, row, starts
+from .step_caches import unknown_wrapper
 from .tape import INTERRUPTS, Runs, poll, refuse_caches
 
 log = logging.getLogger(__name__)
@@ -68,6 +69,18 @@ def filter_latent(settings: Filter, latent: Mapping[str, Any]) -> tuple[dict[str
         outcomes.append(replace(outcome, seconds=outcome.seconds | {"decoding": decoding}))
     samples = torch.cat([outcome.result for outcome in outcomes])
     return as_output(latent, samples), outcomes
+
+
+def cautions(settings: Filter) -> list[str]:
+    """What users should know about their model before they trust the winner."""
+    wrapper = unknown_wrapper(settings.process.model, settings.process.guider.model_options)
+    if wrapper is None or settings.plan.mode != "resume":
+        return []
+    note = (
+        f"The model carries a wrapper that is not ComfyUI's ({wrapper}). Resuming is right only if it keeps no state "
+        "between steps. If it does, as step caches do, set mode to 'paper'."
+    )
+    return [note]
 
 
 def _check(settings: Filter, rows: Sequence[Start], pictures: Sequence[range]) -> None:
@@ -131,9 +144,7 @@ def _region(settings: Filter, start: Start) -> Tensor:
 class _Picture:
     """One picture's filter. A seed is sampled for each of its rows, which are several for the tiles of a panorama."""
 
-    def __init__(
-        self, settings: Filter, rows: Sequence[Start], places: range, progress: Progress, later: int
-    ) -> None:
+    def __init__(self, settings: Filter, rows: Sequence[Start], places: range, progress: Progress, later: int) -> None:
         def runs(process: Process) -> list[Runs]:
             return [Runs(process, rows[place], place, len(rows), progress) for place in places]
 

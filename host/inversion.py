@@ -10,7 +10,6 @@ import comfy.model_sampling
 import comfy.samplers
 import node_helpers
 import torch
-from comfy.patcher_extension import WrappersMP
 from torch import Tensor
 
 from ..diptych.geometry import SNAP
@@ -22,6 +21,7 @@ from .attention_values import hold_in_ram
 from .conditioning import Conditioning, Latent
 from .injection import Injection, InversionError, InvertedPicture, without_injection
 from .sampling import Progress, ksampler_process, run_guider
+from .step_caches import has_lazy_cache, step_cache, unknown_wrapper
 from .tape import conditioning_rows, poll
 from .upwards import Recorder, Upwards
 
@@ -164,11 +164,24 @@ def check_model(model: Any) -> None:
             "A node before this one made the model predict something else than a flow's velocity, such as "
             "ModelSamplingDiscrete. Remove it."
         )
-    if model.get_wrappers(WrappersMP.DIFFUSION_MODEL, "easycache"):
+    cache = "a LazyCache" if has_lazy_cache(model) else step_cache(model, model.model_options)
+    if cache:
         raise InversionError(
-            "The model carries an EasyCache, which would skip evaluations of the inversion. Put it after In-Context "
+            f"The model carries {cache}, which would skip evaluations of the inversion. Put it after In-Context "
             "Inversion."
         )
+
+
+def cautions(model: Any) -> list[str]:
+    """What users should know about their model before they trust the inversion."""
+    wrapper = unknown_wrapper(model, model.model_options)
+    if wrapper is None:
+        return []
+    note = (
+        f"The model carries a wrapper that is not ComfyUI's ({wrapper}). The inversion is right only if it keeps no "
+        "state between steps. If it does, as step caches do, put its node after In-Context Inversion."
+    )
+    return [note]
 
 
 def _flux(model: Any) -> Any:

@@ -18,6 +18,7 @@ from comfy.patcher_extension import WrappersMP, add_wrapper_with_key
 from torch import Tensor
 
 from .sampling import Process, Progress, Start, row, run_guider
+from .step_caches import step_cache
 
 log = logging.getLogger(__name__)
 
@@ -166,13 +167,14 @@ def _row(value: Any, index: int, batch: int) -> Any:
 
 
 def refuse_caches(process: Process) -> None:
-    """EasyCache counts the model's own calls, which a tape leaves out.
+    """Step caches count the model's own calls, of which a tape leaves out the first: they would go on with the state
+    of another seed.
 
     Raises:
         ValueError: when the model carries one.
     """
-    if process.model.get_wrappers(WrappersMP.DIFFUSION_MODEL, "easycache"):
+    if cache := step_cache(process.model, process.guider.model_options):
         raise ValueError(
-            "The model carries an EasyCache, which keeps a state of its own while sampling, so no run can be resumed. "
-            "Remove the EasyCache node, use LazyCache, or set mode to 'paper'."
+            f"The model carries {cache}, which keeps a state of its own while sampling, so no run can be resumed. "
+            "Remove the node that put it there, use LazyCache, or set mode to 'paper'."
         )

@@ -213,7 +213,7 @@ def _filtered(
     judges = (PixelJudge(),) if judge is None else (judge, PixelJudge())
     settings = early_filter.Filter(plan, process, short, vae, instruction, panel, judges, stop_early, source)
     latent, outcomes = early_filter.filter_latent(settings, latent)
-    messages.show(cls, notes(outcomes, judges))
+    messages.show(cls, early_filter.cautions(settings) + notes(outcomes, judges))
     sheets = contact_sheets(outcomes)
     text = report(outcomes, time.perf_counter() - start)
     return io.NodeOutput(latent, sheets, outcomes[0].winner, text, ui=_shown(cls, outcomes, sheets))

@@ -3,7 +3,7 @@
 from comfy_api.latest import io
 
 from ..diptych.image import checked_image
-from ..host import inversion, sampling
+from ..host import inversion, messages, sampling
 from .types import CATEGORY
 
 
@@ -53,6 +53,7 @@ class InContextInversion(io.ComfyNode):
                 io.Latent.Output(display_name="latent", tooltip="The diptych, for the sampler."),
                 io.String.Output(display_name="report", tooltip="JSON: reconstruction error, what is held, seconds."),
             ],
+            hidden=[io.Hidden.unique_id],
         )
 
     @classmethod
@@ -60,6 +61,7 @@ class InContextInversion(io.ComfyNode):
         cls, model, source_prompt, vae, diptych, steps, scheduler, denoise, sigmas=None, **settings
     ) -> io.NodeOutput:
         inversion.check_model(model)
+        messages.show(cls, inversion.cautions(model))
         image = checked_image(diptych, "diptych")
         schedule = inversion.schedule_of(model, steps, scheduler, denoise, sigmas)
         chosen = inversion.Settings(**settings)

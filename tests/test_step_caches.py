@@ -1,0 +1,193 @@
+"""Step caches of the host and of other packs, before the early filter and the inversion."""
+
+import functools
+import json
+
+import pytest
+import torch
+from support.judges import ScriptedJudge, by_seed
+from support.tiny_edit import conditioning, edit_inputs, sources
+
+pytestmark = pytest.mark.host
+
+SETTINGS = {"reuse_threshold": 0.2, "start_percent": 0.1, "end_percent": 0.95, "verbose": False}
+
+
+@pytest.fixture(scope="module")
+def models(host):
+    return {"model": host.load_model(), "vae": host.load_vae()}
+
+
+@pytest.fixture(scope="module")
+def edit(host, models):
+    return edit_inputs(host, models["vae"])
+
+
+@pytest.fixture
+def filtered(host, models, edit):
+    """Runs EarlyFilterSampler with small defaults; changes by name."""
+
+    def run(**changes):
+        inputs = {
+            **models, **edit, "seed": 3, "steps": 4, "cfg": 1.0, "sampler_name": "euler", "scheduler": "simple",
+            "denoise": 1.0, "instruction": "make it red", "candidates": 3, "probe_steps": 2, "keep": 1,
+            "mode": "resume", "panel": "right half", "judge": ScriptedJudge(by_seed(s5=1.0)),
+        }  # fmt: skip
+        latent, _, seed, report = host.call("EarlyFilterSampler", **inputs | changes)
+        return latent["samples"], seed, json.loads(report)
+
+    return run
+
+
+@pytest.fixture
+def inverted(host):
+    """Runs InContextInversion with small defaults and a model that `change` was applied to."""
+
+    def run(change):
+        model = change(host.load_model(name="flux1-dev.safetensors"))
+        diptych = torch.cat([sources(), sources()], dim=2)
+        return host.call(
+            "InContextInversion", model=model, source_prompt=conditioning(1), vae=host.load_vae(), diptych=diptych,
+            steps=2, scheduler="simple", denoise=1.0, inversion_guidance=1.0, corrections=0, step_share=0.0,
+            block_share=0.0, memory_limit=4.0, check=False,
+        )  # fmt: skip
+
+    return run
+
+
+WRAPPER = """
+def node():
+    def model_unet_function_wrapper(apply_model, args):
+        return apply_model(args["input"], args["timestep"], **args["c"])
+    return model_unet_function_wrapper
+
+
+class Wrapper:
+    def __call__(self, apply_model, args):
+        return apply_model(args["input"], args["timestep"], **args["c"])
+"""
+
+
+def from_pack(pack):
+    """What a pack's file defines; it is installed below a folder with a name that proves nothing."""
+    found = {}
+    exec(compile(WRAPPER, f"/root/.cache/comfyui/custom_nodes/{pack}/nodes.py", "exec"), found)
+    return found
+
+
+def wrapped(model, function, options=None):
+    clone = model.clone()
+    clone.set_model_unet_function_wrapper(function)
+    clone.model_options["transformer_options"] |= options or {}
+    return clone
+
+
+def teacache(model):
+    return wrapped(model, from_pack("an-unknown-pack")["node"](), {"rel_l1_thresh": 0.4})
+
+
+def wavespeed(model):
+    return wrapped(model, from_pack("Comfy-WaveSpeed")["node"]())
+
+
+def cache_by_key(model):
+    from comfy.patcher_extension import WrappersMP
+
+    clone = model.clone()
+    clone.add_wrapper_with_key(
+        WrappersMP.DIFFUSION_MODEL, "MagCache", lambda executor, *args, **kw: executor(*args, **kw)
+    )
+    return clone
+
+
+KNOWN = [
+    (teacache, "a TeaCache"),
+    (wavespeed, r"a step cache \(node.<locals>.model_unet_function_wrapper of Comfy-WaveSpeed\)"),
+    (lambda model: wrapped(model, from_pack("ComfyUI-FBCache")["Wrapper"]()), r"a step cache \(Wrapper of ComfyUI-FB"),
+    (cache_by_key, r"a step cache \(MagCache\)"),
+]
+
+
+@pytest.mark.parametrize(("change", "name"), KNOWN)
+def test_step_caches_are_refused_in_mode_resume_only(filtered, models, change, name):
+    model = change(models["model"])
+    with pytest.raises(ValueError, match=rf"The model carries {name}.*set mode to 'paper'"):
+        filtered(model=model)
+    _, seed, _ = filtered(model=model, mode="paper")
+    assert seed == 5
+
+
+@pytest.mark.parametrize(("change", "name"), KNOWN)
+def test_step_caches_are_refused_before_an_inversion(inverted, change, name):
+    with pytest.raises(ValueError, match=rf"The model carries {name}.*Put it after In-Context Inversion"):
+        inverted(change)
+
+
+@pytest.mark.parametrize(("node", "name"), [("EasyCache", "an EasyCache"), ("LazyCache", "a LazyCache")])
+def test_the_hosts_caches_are_refused_before_an_inversion(host, inverted, node, name):
+    with pytest.raises(ValueError, match=f"The model carries {name}"):
+        inverted(lambda model: host.call(node, model=model, **SETTINGS)[0])
+
+
+@pytest.mark.parametrize("kind", ["node", "Wrapper", "partial"])
+def test_other_wrappers_are_pointed_out(filtered, inverted, models, caplog, kind):
+    names = from_pack("some-pack")
+    function = {
+        "node": names["node"](),
+        "Wrapper": names["Wrapper"](),
+        "partial": functools.partial(names["node"]()),
+    }[kind]
+    with caplog.at_level("INFO"):
+        filtered(model=wrapped(models["model"], function))
+        assert "a wrapper that is not ComfyUI's" in caplog.text and " of some-pack" in caplog.text
+        assert "set mode to 'paper'" in caplog.text
+        caplog.clear()
+        filtered(model=wrapped(models["model"], function), mode="paper")
+        assert "wrapper" not in caplog.text
+        inverted(lambda model: wrapped(model, function))
+        assert "a wrapper that is not ComfyUI's" in caplog.text
+        assert "put its node after In-Context Inversion" in caplog.text
+
+
+def test_the_hosts_own_wrappers_are_not(host, filtered, models, caplog):
+    import nodes
+
+    settings = {
+        "preserve_wrapper": True, "start_sigma": 1.0, "end_sigma": 0.0, "nerf_tile_size": 64,
+        "force_sequential_txt_ids": False,
+    }  # fmt: skip
+    known = nodes.NODE_CLASS_MAPPINGS["ChromaRadianceOptions"].INPUT_TYPES()["required"]
+    given = {name: value for name, value in settings.items() if name in known}
+    (model,) = host.call("ChromaRadianceOptions", model=models["model"], **given)
+    assert "model_function_wrapper" in model.model_options
+    with caplog.at_level("INFO"):
+        filtered(model=model)
+    assert "wrapper" not in caplog.text
+
+
+def test_a_cache_that_starts_anew_at_the_first_step_would_go_on_with_another_seeds_state(host, edit, models):
+    """What the refusal prevents: a winner that is not what KSampler gives, without a word."""
+    from icedit.host.early_filter import Runs
+    from icedit.host.sampling import Progress, ksampler_process, starts
+
+    kept = []
+
+    def every_second(apply_model, args):
+        if float(args["timestep"].max()) == 1:
+            kept.clear()
+        computed = len(kept) % 2 == 0
+        kept.append(apply_model(args["input"], args["timestep"], **args["c"]) if computed else kept[-1])
+        return kept[-1]
+
+    model = wrapped(models["model"], every_second)
+    process = ksampler_process(model, 4, 1.0, "euler", "simple", edit["positive"], edit["negative"], 1.0)
+    (start,) = starts(model, edit["latent_image"])
+
+    def runs():
+        return Runs(process, start, 0, 1, Progress(model, 100))
+
+    whole, _ = runs().finish(3)
+    resumed = runs()
+    for seed in (3, 4):
+        resumed.probe(seed, 1)
+    assert not torch.equal(resumed.finish(3)[0], whole)
