@@ -1,5 +1,6 @@
 """Inverting source pictures with a text-to-image FLUX (paper section 3.1, training-free framework)."""
 
+import math
 import time
 from dataclasses import dataclass
 from typing import Any
@@ -36,7 +37,11 @@ Conds = dict[str, list[dict[str, Any]]]
 
 @dataclass(frozen=True)
 class Settings:
-    """What the user set. `inversion_guidance` 0 leaves the conditioning's own; `check` also samples the source back."""
+    """What the user set. `inversion_guidance` 0 leaves the conditioning's own; `check` also samples the source back.
+
+    Raises:
+        ValueError: a guidance that is no number.
+    """
 
     corrections: int
     inversion_guidance: float
@@ -44,6 +49,13 @@ class Settings:
     block_share: float
     memory_limit: float
     check: bool
+
+    def __post_init__(self) -> None:
+        if not math.isfinite(self.inversion_guidance):
+            raise ValueError(
+                f"inversion_guidance is {self.inversion_guidance}, expected a finite number. 1 stays nearest to the "
+                "picture, 0 leaves the guidance of source_prompt."
+            )
 
 
 def schedule_of(model: Any, steps: int, scheduler: str, denoise: float, sigmas: Tensor | None = None) -> Schedule:

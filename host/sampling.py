@@ -1,5 +1,6 @@
 """Sampling as KSampler and SamplerCustomAdvanced do it: their guiders, their sigmas, one picture at a time."""
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -32,7 +33,8 @@ class Process:
     """What SamplerCustomAdvanced calls guider, sampler and sigmas; `cast` is what the host's node does to the result.
 
     Raises:
-        ValueError: a sampler that cannot take part in the filter.
+        ValueError: a sampler that cannot take part in the filter, or numbers that are none: the host's range checks let
+            NaN through.
     """
 
     guider: Any
@@ -41,6 +43,14 @@ class Process:
     cast: Callable[[Tensor], Tensor]
 
     def __post_init__(self) -> None:
+        cfg = getattr(self.guider, "cfg", 1.0)
+        if isinstance(cfg, int | float) and not math.isfinite(cfg):
+            raise ValueError(f"cfg is {cfg}, expected a finite number. 1 for ICEdit and other FLUX models.")
+        if not bool(torch.isfinite(self.sigmas).all()):
+            raise ValueError(
+                "The sigmas hold NaN or infinite values, so there is no schedule to follow. Check the numbers in the "
+                "node that makes them."
+            )
         name = getattr(getattr(self.sampler, "sampler_function", None), "__name__", "")
         for refused in OWN_STEPS:
             if name in (f"{refused}_function", f"sample_{refused}"):
@@ -66,7 +76,13 @@ class Process:
 def ksampler_process(
     model: Any, steps: int, cfg: float, sampler: str, scheduler: str, positive: Any, negative: Any, denoise: float
 ) -> Process:
-    """KSampler's own guider, sampler object and sigmas (it drops the penultimate sigma for some samplers)."""
+    """KSampler's own guider, sampler object and sigmas (it drops the penultimate sigma for some samplers).
+
+    Raises:
+        ValueError: cfg or denoise is no number, or the sampler cannot take part in the filter.
+    """
+    if not math.isfinite(denoise):
+        raise ValueError(f"denoise is {denoise}, expected 0 to 1. 1 for ICEdit.")
     schedule = comfy.samplers.KSampler(
         model, steps, model.load_device, sampler, scheduler, denoise, model_options=model.model_options
     )

@@ -26,7 +26,8 @@ class Schedule:
             raise ValueError(
                 "The schedule has no steps, so there is nothing to invert. Set steps to at least 1 and denoise above 0."
             )
-        if levels[-1] != 0 or any(low >= high for high, low in pairwise(levels)):
+        # Every comparison with NaN is false.
+        if levels[-1] != 0 or not all(low < high for high, low in pairwise(levels)):
             raise ValueError(
                 f"The sigmas run from {levels[0]:.4g} to {levels[-1]:.4g}, expected falling ones that end at 0: the "
                 "inversion starts at the picture itself. Connect the whole schedule, not a part of it."

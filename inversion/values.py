@@ -1,5 +1,6 @@
 """Which attention values are kept, where they are, and how they get into a diptych's left panel."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -44,8 +45,10 @@ class Plan:
         """Refuse to keep more than `limit` gigabytes.
 
         Raises:
-            ValueError: with what to change.
+            ValueError: with what to change, also when the limit is no number.
         """
+        if not 0 <= limit < math.inf:
+            raise ValueError(f"memory_limit is {limit}, expected a number of gigabytes, for example 4.")
         if nbytes > limit * GIGABYTE:
             raise ValueError(
                 f"The attention values of {self.steps} steps in {len(self.blocks)} blocks would take "

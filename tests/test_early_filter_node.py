@@ -2,6 +2,7 @@
 
 import gc
 import json
+import math
 import weakref
 from itertools import accumulate
 from types import SimpleNamespace
@@ -359,6 +360,9 @@ def test_whole_pictures_of_an_edit_model(host, models, tmp_path):
         ({"probe_steps": 5}, "only 4 steps"),
         ({"keep": 4}, "only 3 candidates"),
         ({"denoise": 0.0}, "no steps"),
+        ({"denoise": math.nan}, "denoise is nan, expected 0 to 1"),
+        ({"cfg": math.nan}, "cfg is nan, expected a finite number"),
+        ({"cfg": math.inf}, "cfg is inf, expected a finite number"),
         ({"latent_image": {"samples": torch.zeros(1, 16, 4, 8)}}, "latent_image is empty"),
         ({"latent_image": {"samples": torch.ones(1, 16, 3, 4, 8)}}, "video of 3 frames"),
         ({"latent_image": {"samples": torch.ones(16, 4)}}, "no picture latent"),
@@ -369,6 +373,22 @@ def test_what_cannot_be_filtered_is_refused_before_sampling(sampled, models, cha
     with pytest.raises(ValueError, match=word):
         sampled(**changes, model=model)
     assert count[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("cfg", "last", "word"),
+    [(math.nan, 0.0, "cfg is nan, expected a finite number"), (1.0, math.nan, "sigmas hold NaN")],
+)
+def test_numbers_that_are_none_are_refused_in_custom_samplers_place(host, models, edit, cfg, last, word):
+    conds = {"positive": edit["positive"], "negative": edit["negative"]}
+    (guider,) = host.call("CFGGuider", model=models["model"], **conds, cfg=cfg)
+    (method,) = host.call("KSamplerSelect", sampler_name="euler")
+    with pytest.raises(ValueError, match=word):
+        host.call(
+            "EarlyFilterSamplerAdvanced", guider=guider, sampler=method, sigmas=torch.tensor([1.0, 0.5, last]),
+            latent_image=edit["latent_image"], seed=3, vae=models["vae"], instruction="", candidates=2, probe_steps=1,
+            keep=1, mode="resume", panel="right half",
+        )  # fmt: skip
 
 
 def test_samplers_with_steps_of_their_own_are_not_offered(host):

@@ -1,6 +1,7 @@
 """In-Context Inversion on the real host, with a tiny text-to-image FLUX."""
 
 import json
+import math
 from types import SimpleNamespace
 
 import pytest
@@ -371,6 +372,12 @@ class TestRefusals:
             ({"sigmas": torch.tensor([0.9, 0.5])}, "expected falling ones that end at 0"),
             ({"block_share": -1.0}, "block_share is -1.0, expected 0 to 1"),
             ({"memory_limit": 1e-6}, "memory_limit is 1e-06 GB. Lower step_share or block_share"),
+            ({"memory_limit": math.nan}, "memory_limit is nan, expected a number of gigabytes"),
+            ({"step_share": math.nan}, "step_share is nan, expected 0 to 1"),
+            ({"block_share": math.nan}, "block_share is nan, expected 0 to 1"),
+            ({"denoise": math.nan}, "denoise is nan, expected 0 to 1"),
+            ({"inversion_guidance": math.nan}, "inversion_guidance is nan, expected a finite number"),
+            ({"sigmas": torch.tensor([1.0, math.nan, 0.0])}, "expected falling ones that end at 0"),
             ({"source_prompt": conditioning(1) * 2}, "source_prompt holds 2 conditionings, expected one"),
         ],
     )

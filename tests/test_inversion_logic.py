@@ -105,7 +105,7 @@ class TestSchedule:
         # The end is no step: nothing is evaluated at 0.
         assert levels.nearest(0.0) == (3, False)
 
-    @pytest.mark.parametrize("sigmas", [[], [0.0], [1.0, 0.5], [1.0, 0.5, 0.5, 0.0], [0.0, 1.0]])
+    @pytest.mark.parametrize("sigmas", [[], [0.0], [1.0, 0.5], [1.0, 0.5, 0.5, 0.0], [0.0, 1.0], [float("nan"), 0.0]])
     def test_refusals(self, sigmas):
         with pytest.raises(ValueError, match=r"no steps|expected falling ones that end at 0"):
             Schedule(torch.tensor(sigmas))
@@ -133,6 +133,9 @@ class TestPlan:
             Plan.of(28, FLUX_BLOCKS, 1.5, 1.0)
         with pytest.raises(ValueError, match=r"28 steps in 57 blocks would take 10.04 GB .* memory_limit is 4 GB"):
             Plan(28, tuple(FLUX_BLOCKS)).check(57 * 28 * 1024 * 3072 * 2, 4.0)
+        for limit in (float("nan"), float("inf"), -1.0):
+            with pytest.raises(ValueError, match=f"memory_limit is {limit}, expected a number of gigabytes"):
+                Plan(0, ()).check(0, limit)
 
 
 class TestGrid:

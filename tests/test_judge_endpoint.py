@@ -342,3 +342,11 @@ def test_the_node_has_no_input_for_a_key(host):
     inputs = nodes.NODE_CLASS_MAPPINGS["EditJudgeEndpoint"].INPUT_TYPES()
     names = {name for group in ("required", "optional") for name in inputs.get(group, {})}
     assert names == {"base_url", "model", "checks", "swap_order", "timeout", "parallel", "pictures"}
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"timeout": 0}, {"timeout": float("nan")}, {"backoff": float("inf")}, {"parallel": 0}]
+)
+def test_waits_and_numbers_that_make_no_sense_are_refused(wrong):
+    with pytest.raises(ValueError, match="timeout and parallel must be above 0"):
+        Endpoint("http://localhost:1", "a-model", **wrong)

@@ -6,6 +6,7 @@ The key comes from the environment (see api_key) and is cut out of everything th
 import asyncio
 import json
 import logging
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -86,7 +87,8 @@ class Endpoint:
         check_host(self.base_url.strip())
         if not self.model.strip():
             raise ValueError("model is empty: write the model's name as the server lists it, for example qwen2.5vl:7b.")
-        if self.timeout <= 0 or self.retries < 0 or self.backoff < 0 or self.parallel < 1:
+        waits = 0 < self.timeout < math.inf and 0 <= self.backoff < math.inf
+        if not waits or self.retries < 0 or self.parallel < 1:
             raise ValueError("timeout and parallel must be above 0, retries and backoff at least 0.")
 
     @property
