@@ -36,7 +36,7 @@ class Verdict:
     Attributes:
         score: higher is better, comparable between the edits of one call; None abstains.
         broken: the edit is useless whatever its score (nothing changed, flat, NaN).
-        passed: every check was passed, so looking further is not needed; None when the judge makes no checks.
+        passed: every check was passed, so looking further is not needed; None when none was made or answered.
         reasons: for people.
         answers: what a language model said, word for word.
     """
@@ -87,6 +87,11 @@ class Judge(ABC):
     def reads_instruction(self) -> bool:
         """Whether its answers depend on the instruction, so that without one they would be about nothing."""
         return True
+
+    @property
+    def makes_checks(self) -> bool:
+        """Whether its verdicts can say that an edit passed; only such a judge can stop a run early."""
+        return False
 
     def score(self, question: Question, edits: Sequence[Edit], poll: Poll) -> list[Verdict]:  # noqa: ARG002
         """One verdict for each edit, in order."""

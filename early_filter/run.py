@@ -8,7 +8,7 @@ from typing import Generic, TypeVar
 
 from .judge import Edit, Judge, Poll, Question
 from .plan import Look, Plan
-from .select import Failure, Hearing, Interrupts, Ranking, rank
+from .select import GIVE_UP, Failure, Hearing, Interrupts, Ranking, rank
 from .similar import duplicates
 
 Result = TypeVar("Result")
@@ -156,11 +156,11 @@ class _Run(Generic[Result]):
 
     def _until_one_passes(self, look: Look, seeds: tuple[int, ...]) -> Ranking | None:
         """Probe and judge seeds one by one; the ranking that ends the look, or None when all of them were probed."""
-        asking, edits = True, []
+        asking, failed_in_a_row, edits = self._judges[0].makes_checks, 0, []
         for seed in seeds:
             self._probe(seed, look.step)
             edits += self._show([seed])
-            if not asking or seed in duplicates(edits):
+            if not asking or failed_in_a_row >= GIVE_UP or seed in duplicates(edits):
                 continue
             hearing = Hearing(self._judges[0], self._question, self._work.poll, self._work.interrupts)
             with self._clock("judging"):
@@ -170,7 +170,7 @@ class _Run(Generic[Result]):
             if verdict.passed:
                 self._stopped_early = True
                 return Ranking((seed,), self._judges[0].name, hearing.verdicts)
-            asking = verdict.passed is not None
+            failed_in_a_row = failed_in_a_row + 1 if hearing.failures else 0
         return None
 
     def _rank(self, edits: Sequence[Edit], look: Look) -> Ranking:

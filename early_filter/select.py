@@ -9,7 +9,8 @@ from typing import TypeVar
 from .judge import Choice, Edit, Judge, JudgeError, Poll, Preference, Question, Verdict
 
 GIVE_UP = 2
-"""Failed comparisons in a row after which a judge is not asked again in this look: each may be a long timeout."""
+"""Judgements that fail one after another before a judge is asked for no more of them in this look: each may be a long
+timeout."""
 
 Interrupts = tuple[type[BaseException], ...]
 Answer = TypeVar("Answer")

@@ -51,6 +51,11 @@ class VLMJudge(Judge):
     def name(self) -> str:
         return self.title
 
+    @property
+    @override
+    def makes_checks(self) -> bool:
+        return self.checks
+
     @override
     def score(self, question: Question, edits: Sequence[Edit], poll: Poll) -> list[Verdict]:
         """Counts the checks that each edit passes; abstains without `checks`.

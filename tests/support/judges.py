@@ -20,6 +20,7 @@ class ScriptedJudge(Judge):
     questions: list[Question] = field(default_factory=list)
     edits: list[Edit] = field(default_factory=list)
     reads_instruction: bool = False
+    makes_checks: bool = False
 
     def __post_init__(self) -> None:
         self.compares = self.choice is not None
