@@ -20,19 +20,17 @@ from ..inversion.solver import relative_error
 from ..inversion.values import Block, Grid, Plan, ValueStore
 from .attention_values import hold_in_ram
 from .conditioning import Conditioning, Latent
+from .conditioning_rows import Conds, conditioning_rows
 from .injection import Injection, InversionError, InvertedPicture, without_injection
 from .sampling import Progress, ksampler_process, run_guider
 from .step_caches import has_lazy_cache, step_cache, unknown_wrapper
-from .tape import conditioning_rows, poll
+from .tape import poll
 from .upwards import Recorder, Upwards
 
 TEXT_TO_IMAGE = 64
 """Input features of a text-to-image FLUX: 16 latent channels in patches of 2 x 2."""
 
 FILL = 384
-
-Conds = dict[str, list[dict[str, Any]]]
-"""Conditioning as guiders keep it."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +91,7 @@ def invert_sources(
     progress = Progress(model, len(latents) * schedule.steps * (2 if settings.check else 1))
     pictures, results = [], []
     for index in range(len(latents)):
-        conds = {key: conditioning_rows(c, index, len(latents)) for key, c in converted.items()}
+        conds = conditioning_rows(converted, index, len(latents))
         inversion = _Inversion(model, conds, schedule, patch, progress)
         picture, result = inversion.run(latents[index : index + 1, ..., :width], plan, settings)
         pictures.append(picture)

@@ -149,7 +149,9 @@ def run_guider(guider: Any, *args: Any, **kwargs: Any) -> Tensor:
 
 def row(tensor: Tensor, index: int) -> Tensor:
     """Row `index` of a batch, as a batch of one; shorter batches start again from their first row, as in the host."""
-    return tensor if len(tensor) == 1 else tensor[index % len(tensor)][None]
+    first = index % len(tensor)
+    # A slice keeps the strides, by which the host's resizing chooses its kernel and with it the last bit.
+    return tensor[first : first + 1]
 
 
 def as_output(latent: Mapping[str, Any], samples: Tensor) -> dict[str, Any]:

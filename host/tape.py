@@ -7,7 +7,6 @@ would not be: samplers keep a history, and a noise mask needs the first noise.
 
 import copy
 import logging
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,7 +16,8 @@ import torch
 from comfy.patcher_extension import WrappersMP, add_wrapper_with_key
 from torch import Tensor
 
-from .sampling import Process, Progress, Start, row, run_guider
+from .conditioning_rows import conditioning_rows
+from .sampling import Process, Progress, Start, run_guider
 from .step_caches import step_cache
 
 log = logging.getLogger(__name__)
@@ -51,9 +51,7 @@ class Runs:
 
     def __init__(self, process: Process, start: Start, index: int, batch: int, progress: Progress) -> None:
         self._process, self._start, self._progress = process, start, progress
-        self._conds = {
-            key: conditioning_rows(conds, index, batch) for key, conds in process.guider.original_conds.items()
-        }
+        self._conds = conditioning_rows(process.guider.original_conds, index, batch)
         self._tapes: dict[int, Tape] = {}
 
     def probe(self, seed: int, step: int) -> int:
@@ -149,21 +147,6 @@ def _fingerprint(x: Tensor, timestep: Tensor) -> Fingerprint:
     """Equal for equal bits."""
     bits = x.view({2: torch.int16, 4: torch.int32, 8: torch.int64}[x.element_size()])
     return int(bits.sum(dtype=torch.int64)), tuple(timestep.flatten().tolist())
-
-
-def conditioning_rows(conds: Sequence[dict[str, Any]], index: int, batch: int) -> list[dict[str, Any]]:
-    """The conditioning that row `index` of a batch gets, for sampling it alone."""
-    if batch == 1:
-        return list(conds)
-    return [{key: _row(value, index, batch) for key, value in cond.items()} for cond in conds]
-
-
-def _row(value: Any, index: int, batch: int) -> Any:
-    if isinstance(value, Tensor) and value.ndim > 1 and len(value) == batch:
-        return row(value, index)
-    if isinstance(value, list):
-        return [_row(entry, index, batch) for entry in value]
-    return value
 
 
 def refuse_caches(process: Process) -> None:

@@ -81,8 +81,8 @@ def _filter_inputs() -> list[io.Input]:
             default=False,
             optional=True,
             tooltip="Judge each candidate as soon as it is probed, and stop at the first one that passes all checks. "
-            "Needs a judge that makes checks. Saves steps, but loads sampler and judge in turns. Mode paper does not use "
-            "it.",
+            "Needs a judge that makes checks. Saves steps, but loads sampler and judge in turns. Mode paper does not "
+            "use it.",
         ),
     ]
 

@@ -1,0 +1,76 @@
+"""The conditioning of one row of a batch, for sampling it alone as it would be sampled in the batch."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from comfy.controlnet import ControlBase
+from torch import Tensor
+
+from .sampling import row
+
+Conds = dict[str, list[dict[str, Any]]]
+"""Conditioning as guiders keep it."""
+
+HOST_CONTROLS = ControlBase.__module__
+
+
+def conditioning_rows(conds: Mapping[str, list[dict[str, Any]]], index: int, batch: int) -> Conds:
+    """The conditioning that row `index` of a batch gets.
+
+    Raises:
+        ValueError: a ControlNet of another pack has a hint for each picture, which only that pack could share out.
+    """
+    if batch == 1:
+        return {key: list(entries) for key, entries in conds.items()}
+    rows = _Rows(index, batch)
+    return {key: [{name: rows.of(v) for name, v in cond.items()} for cond in entries] for key, entries in conds.items()}
+
+
+class _Rows:
+    def __init__(self, index: int, batch: int) -> None:
+        self._index, self._batch = index, batch
+        # The host puts prompts into one call only where they have the very same ControlNet.
+        self._controls: dict[int, ControlBase] = {}
+
+    def of(self, value: Any) -> Any:
+        if isinstance(value, Tensor) and value.ndim > 1 and len(value) == self._batch:
+            return row(value, self._index)
+        if isinstance(value, list):
+            return [self.of(entry) for entry in value]
+        if isinstance(value, ControlBase):
+            if id(value) not in self._controls:
+                self._controls[id(value)] = self._control(value)
+            return self._controls[id(value)]
+        return value
+
+    def _control(self, control: Any) -> Any:
+        if not any(_hints(link) > 1 for link in _chain(control)):
+            return control
+        copied = self._link(control)
+        if control.previous_controlnet is not None:
+            copied.set_previous_controlnet(self.of(control.previous_controlnet))
+        return copied
+
+    def _link(self, control: Any) -> Any:
+        hints = _hints(control)
+        if hints > 1 and type(control).__module__ != HOST_CONTROLS:
+            raise ValueError(
+                f"A ControlNet of another pack ({type(control).__name__}) holds {hints} pictures for the "
+                f"{self._batch} of latent_image, and only that pack knows which belongs to which. Filter the pictures "
+                "one by one, or give it a single picture."
+            )
+        # As the host's nodes copy any ControlNet before they give it a picture; the model inside is shared.
+        copied = control.copy()
+        if hints > 1:
+            hint = self._index % hints
+            copied.cond_hint_original = row(control.cond_hint_original, hint)
+            copied.extra_concat_orig = [row(mask, hint) for mask in control.extra_concat_orig]
+        return copied
+
+
+def _chain(control: ControlBase | None) -> list[ControlBase]:
+    return [] if control is None else [control, *_chain(control.previous_controlnet)]
+
+
+def _hints(control: ControlBase) -> int:
+    return len(control.cond_hint_original) if isinstance(control.cond_hint_original, Tensor) else 0
