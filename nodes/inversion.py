@@ -111,7 +111,7 @@ def _inversion_inputs() -> list[io.Input]:
             max=1024.0,
             step=0.1,
             tooltip="GB of RAM that the kept values may take; more is refused before any work is done. The defaults "
-            "take 1.9 GB for a 512 x 512 panel. It counts a whole batch, but of a list each picture on its own. The values "
+            "take 1.9 GB for a 512 x 512 panel. It counts a whole batch, but of a list each picture on its own. They "
             "stay until ComfyUI drops the result.",
         ),
         io.Boolean.Input(
