@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .graph import Graph, Node, NodeInfo, Output, Port
-from .models import CLIP_L, FLUX_FILL, MOE_LORA, NORMAL_LORA, T5, VAE
+from .models import CLIP_L, FLUX_FILL, MOE_LORA, NORMAL_LORA, QWEN3_VL, T5, VAE
 
 EXAMPLE_PICTURE = "example.png"
 INSTRUCTION = "make her hair dark green"
@@ -27,8 +27,8 @@ MODELS_NOTE = """## Models
 
 The LoRA downloads as `pytorch_lora_weights.safetensors`: **rename it** to `{lora}`.
 
-**8 to 12 GB of VRAM**: set weight_dtype of *Load Diffusion Model* to `fp8_e4m3fn`, or load a GGUF of FLUX.1-Fill with
-the ComfyUI-GGUF pack in its place."""
+**8 to 12 GB of VRAM**: set weight_dtype of *Load Diffusion Model* to `fp8_e4m3fn`, or replace it by *Unet Loader (GGUF)*
+of the ComfyUI-GGUF pack, with a GGUF of FLUX.1-Fill in `diffusion_models`."""
 
 FILTER_NOTE = """## The early filter
 
@@ -38,9 +38,9 @@ Six seeds are tried for four steps, a judge looks at the previews, the best two 
 **You like another one better?** Click it on the contact sheet, or use **Pin a candidate's seed** above it: from then on
 that seed alone is run, to its end. Unpin it in the same place.
 
-Without a judge connected only broken edits are sorted out. To judge by meaning, add **Edit Judge: Vision-Language
-Model** with a Qwen3-VL text encoder, or **Edit Judge: Server** for Ollama, llama.cpp or LM Studio, and
-connect it to `judge`."""
+Without a judge connected only broken edits are sorted out. To judge by meaning, load [{name}]({url}) (folder
+`text_encoders`) with **Load CLIP**, type left at `stable_diffusion`, into **Edit Judge: Vision-Language Model**, or take
+**Edit Judge: Server** for Ollama, llama.cpp or LM Studio, and connect it to `judge`."""
 
 USE_NOTE = """## How to use
 
@@ -85,7 +85,7 @@ def icedit_early_filter(info: NodeInfo) -> Graph:
     graph = Graph("icedit_early_filter", info)
     _edit(graph, moe_lora(graph), _early_filter)
     _notes(graph, MOE_LORA)
-    graph.note((-480, 910), (440, 320), "Early filter", FILTER_NOTE)
+    graph.note((-480, 910), (440, 320), "Early filter", FILTER_NOTE.format(**QWEN3_VL))
     return graph
 
 

@@ -27,6 +27,11 @@ VAE = {
     "url": f"{HUB}/Comfy-Org/Lumina_Image_2.0_Repackaged/resolve/main/split_files/vae/ae.safetensors",
     "directory": "vae",
 }
+QWEN3_VL = {
+    "name": "qwen3vl_4b_fp8_scaled.safetensors",
+    "url": f"{HUB}/Comfy-Org/Qwen3-VL/resolve/main/text_encoders/qwen3vl_4b_fp8_scaled.safetensors",
+    "directory": "text_encoders",
+}
 NORMAL_LORA = {
     "name": "icedit_normal_lora.safetensors",
     "url": f"{HUB}/RiverZ/normal-lora/resolve/main/pytorch_lora_weights.safetensors",
