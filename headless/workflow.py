@@ -2,13 +2,13 @@
 
 import copy
 import json
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 from .client import Workflow
+from .places import Place, description_places, instruction_places, picture_places
 
-PICTURE_INPUTS = {"DiptychCreate": "image", "LoadImage": "image"}
-INSTRUCTION_INPUTS = {"InContextEditInstruction": "editText"}
 SEED_INPUTS = ("seed", "noise_seed")
 
 
@@ -42,31 +42,55 @@ def load_workflow(path: Path) -> Workflow:
     return workflow
 
 
-def with_picture(workflow: Workflow, name: str) -> Workflow:
-    """The workflow with its picture widget set to an uploaded file."""
-    changed = copy.deepcopy(workflow)
-    for node_inputs, widget in _settable(changed, PICTURE_INPUTS, "a picture to load (DiptychCreate or LoadImage)"):
-        node_inputs[widget] = name
-    return changed
+def with_picture(workflow: Workflow, name: str, kept: Collection[Place] = ()) -> Workflow:
+    """The workflow with its picture widget set to an uploaded file. Those in `kept` stay as they are.
+
+    Raises:
+        WorkflowError: there is no picture widget to set, or more than one.
+    """
+    places = _left(workflow, picture_places(workflow), kept, "a picture to load (DiptychCreate or LoadImage)")
+    if len(places) > 1:
+        listed = ", ".join(f"{key} ({workflow[key]['class_type']})" for key, _ in places)
+        key, widget = places[0]
+        raise WorkflowError(
+            f"The workflow takes {len(places)} pictures, in the nodes {listed}, and a run of it is given one. Set them "
+            f"by id with --set, as --set {key}.{widget}=cat.png, each to a file that is in the server's input folder; "
+            "the one that you leave out gets the picture."
+        )
+    return _with(workflow, places, [name])
 
 
-def with_instruction(workflow: Workflow, instruction: str) -> Workflow:
+def with_instruction(workflow: Workflow, instruction: str, kept: Collection[Place] = ()) -> Workflow:
     """The workflow with its edit instruction set; of one with several turns, each turn gets a line of it.
+
+    Instructions in `kept` stay as they are.
 
     Raises:
         WorkflowError: there is no node for it, or not a line for each of several.
     """
-    changed = copy.deepcopy(workflow)
-    targets = _settable(changed, INSTRUCTION_INPUTS, "an instruction (InContextEditInstruction)")
-    lines = [instruction] if len(targets) == 1 else instruction.splitlines()
-    if len(lines) != len(targets):
+    what = "an instruction (InContextEditInstruction, or a text that goes to both an early filter and the prompt)"
+    places = _left(workflow, instruction_places(workflow), kept, what)
+    lines = [instruction] if len(places) == 1 else instruction.splitlines()
+    if len(lines) != len(places):
         raise WorkflowError(
-            f"The workflow makes {len(targets)} edits in a row, but the instruction has {len(lines)} lines: "
+            f"The workflow makes {len(places)} edits in a row, but the instruction has {len(lines)} lines: "
             f"{instruction!r}. Write one line for each edit."
         )
-    for (node_inputs, name), line in zip(targets, lines, strict=True):
-        node_inputs[name] = line
-    return changed
+    return _with(workflow, places, lines)
+
+
+def with_description(workflow: Workflow, description: str, kept: Collection[Place] = ()) -> Workflow:
+    """The workflow with the description of its picture set, wherever it stands. Those in `kept` stay as they are.
+
+    Raises:
+        WorkflowError: it does not use one.
+    """
+    what = (
+        "a description of the picture (InContextEditInstruction with the template text-to-image, or the source prompt "
+        "of InContextInversion)"
+    )
+    places = _left(workflow, description_places(workflow), kept, what)
+    return _with(workflow, places, [description] * len(places))
 
 
 def with_seed(workflow: Workflow, seed: int) -> Workflow:
@@ -87,18 +111,17 @@ def with_value(workflow: Workflow, assignment: str) -> Workflow:
     """The workflow with one input set from text: "NODE.INPUT=VALUE", NODE being an id or a class name.
 
     A class name sets the input on every node of that class. The value is read as JSON where it is JSON, else as text.
+
+    Raises:
+        WorkflowError: another form, or no such node. Which inputs a node can have, only the server knows.
     """
-    target, equals, text = assignment.partition("=")
-    node_name, dot, input_name = target.strip().rpartition(".")
-    if not equals or not dot or not node_name:
-        raise WorkflowError(f"{assignment!r} is not of the form NODE.INPUT=VALUE, as in KSampler.steps=20")
-    changed = copy.deepcopy(workflow)
-    nodes = [node for key, node in changed.items() if node_name in (key, node["class_type"])]
-    if not nodes:
-        raise WorkflowError(f"The workflow has no node {node_name!r}; it has {_node_list(workflow)}.")
-    for node in nodes:
-        node["inputs"][input_name] = _value(text)
-    return changed
+    places, value = _assigned(workflow, assignment)
+    return _with(workflow, places, [value] * len(places))
+
+
+def assigned_places(workflow: Workflow, assignment: str) -> list[Place]:
+    """The inputs that `with_value` sets."""
+    return _assigned(workflow, assignment)[0]
 
 
 def with_values(workflow: Workflow, values: dict[str, Any]) -> Workflow:
@@ -111,6 +134,17 @@ def with_values(workflow: Workflow, values: dict[str, Any]) -> Workflow:
     return changed
 
 
+def _assigned(workflow: Workflow, assignment: str) -> tuple[list[Place], Any]:
+    target, equals, text = assignment.partition("=")
+    node_name, _, input_name = target.strip().rpartition(".")
+    if not equals or not node_name or not input_name:
+        raise WorkflowError(f"{assignment!r} is not of the form NODE.INPUT=VALUE, as in KSampler.steps=20")
+    keys = [key for key, node in workflow.items() if node_name in (key, node["class_type"])]
+    if not keys:
+        raise WorkflowError(f"The workflow has no node {node_name!r}; it has {_node_list(workflow)}.")
+    return [(key, input_name) for key in keys], _value(text)
+
+
 def _value(text: str) -> Any:
     try:
         return json.loads(text)
@@ -118,17 +152,24 @@ def _value(text: str) -> Any:
         return text
 
 
-def _settable(workflow: Workflow, inputs: dict[str, str], what: str) -> list[tuple[dict[str, Any], str]]:
-    """The inputs of each node that has one of those named and takes it from its widget, with the input's name."""
-    targets = [
-        (node["inputs"], inputs[node["class_type"]])
-        for node in workflow.values()
-        # A linked input comes from another node; only a widget can be set.
-        if node["class_type"] in inputs and not isinstance(node["inputs"].get(inputs[node["class_type"]]), list)
-    ]
-    if not targets:
+def _with(workflow: Workflow, places: list[Place], values: list[Any]) -> Workflow:
+    changed = copy.deepcopy(workflow)
+    for (key, name), value in zip(places, values, strict=True):
+        changed[key]["inputs"][name] = value
+    return changed
+
+
+def _left(workflow: Workflow, places: list[Place], kept: Collection[Place], what: str) -> list[Place]:
+    if not places:
         raise WorkflowError(f"The workflow has no node for {what}; it has {_node_list(workflow)}.")
-    return targets
+    left = [place for place in places if place not in kept]
+    if not left:
+        listed = ", ".join(f"{key}.{name}" for key, name in places)
+        raise WorkflowError(
+            f"Nothing is left to set: {listed} is all that the workflow has for {what}, and --set sets it already. "
+            "Leave out one of the two."
+        )
+    return left
 
 
 def _node_list(workflow: Workflow) -> str:
