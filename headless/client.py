@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any
+from urllib.parse import quote
 
 import aiohttp
 
@@ -89,6 +90,16 @@ class ComfyClient:
         form.add_field("overwrite", "false")
         answer = await self._connection.json("POST", "/upload/image", data=form)
         return f"{answer['subfolder']}/{answer['name']}" if answer.get("subfolder") else answer["name"]
+
+    async def input_names(self, node_class: str) -> list[str]:
+        """The inputs of a class of nodes, in their order; none if the server does not have it.
+
+        Raises:
+            ComfyError: no connection.
+        """
+        answer = await self._connection.json("GET", f"/object_info/{quote(node_class, safe='')}")
+        inputs = answer.get(node_class, {}).get("input", {})
+        return [name for part in ("required", "optional") for name in inputs.get(part, {})]
 
     async def run(self, workflow: Workflow, on_progress: Callable[[Progress], None] | None = None) -> RunResult:
         """Queue a workflow and follow it to its end. A cancelled call takes the prompt back from the server.
