@@ -10,12 +10,12 @@ import urllib.request
 
 import pytest
 from icedit.headless.client import ComfyClient
-from icedit.headless.workflow import load_workflow, with_picture, with_value
+from icedit.headless.workflow import load_workflow, with_value
 from PIL import Image
 from support.chat_server import ChatServer, Reply, says
 from support.guarded import KEY
 from support.hosts import need_for
-from support.workflows import NODE_FOLDERS, PACK, TINY_STACK_WORKFLOWS, WORKFLOWS
+from support.workflows import NODE_FOLDERS, PACK, TINY_STACK_WORKFLOWS, WORKFLOWS, with_every_picture
 
 NETWORK = ("socket.connect", "socket.getaddrinfo", "socket.gethostbyname", "socket.sendto")
 
@@ -37,7 +37,7 @@ def quick(path, **judge):
         workflow = with_value(workflow, 'EarlyFilterSampler.judge=["judge", 0]')
         (sampler,) = (key for key, node in workflow.items() if node["class_type"] == "EarlyFilterSampler")
         workflow["report"] = {"class_type": "PreviewAny", "inputs": {"source": [sampler, 3]}}
-    return with_picture(workflow, "fine.png")
+    return with_every_picture(workflow, "fine.png")
 
 
 def run(guarded, workflow):

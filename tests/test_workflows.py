@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from icedit.headless.client import ComfyClient
 from icedit.headless.environment import NEWEST
-from icedit.headless.workflow import load_workflow, with_picture, with_value
+from icedit.headless.workflow import load_workflow, with_value
 from support.hosts import need_for
-from support.workflows import API_WORKFLOWS, PAGE_WORKFLOWS, TINY_STACK_WORKFLOWS, WORKFLOWS
+from support.workflows import API_WORKFLOWS, PAGE_WORKFLOWS, TINY_STACK_WORKFLOWS, WORKFLOWS, with_every_picture
 
 pytestmark = pytest.mark.server
 
@@ -68,7 +68,7 @@ def test_it_runs_on_the_tiny_stack(server, path, tmp_path):
     async def go():
         async with ComfyClient(server.url) as client:
             name = await client.upload_picture(tmp_path / "noise.png")
-            return await client.run(with_picture(workflow, name))
+            return await client.run(with_every_picture(workflow, name))
 
     assert [picture for picture in asyncio.run(go()).pictures if picture.kind == "output"]
 

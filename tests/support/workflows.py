@@ -1,6 +1,10 @@
 """Where the pack and its shipped workflows are."""
 
+import copy
 from pathlib import Path
+
+from icedit.headless.client import Workflow
+from icedit.headless.places import picture_places
 
 PACK = Path(__file__).resolve().parents[2]
 WORKFLOWS = PACK / "workflows"
@@ -15,3 +19,11 @@ NODE_FOLDERS = sorted(
     if path.parent.name not in ("headless", "mini", "tests", "workflows")
 )
 """What ComfyUI loads: everything but the client, the mini models, the tests and the workflows."""
+
+
+def with_every_picture(workflow: Workflow, name: str) -> Workflow:
+    """The workflow with every picture that it loads set to the same file."""
+    filled = copy.deepcopy(workflow)
+    for node, widget in picture_places(workflow):
+        filled[node]["inputs"][widget] = name
+    return filled

@@ -27,8 +27,8 @@ MODELS_NOTE = """## Models
 
 The LoRA downloads as `pytorch_lora_weights.safetensors`: **rename it** to `{lora}`.
 
-**8 to 12 GB of VRAM**: set weight_dtype of *Load Diffusion Model* to `fp8_e4m3fn`, or replace it by *Unet Loader (GGUF)*
-of the ComfyUI-GGUF pack, with a GGUF of FLUX.1-Fill in `diffusion_models`."""
+**8 to 12 GB of VRAM**: set weight_dtype of *Load Diffusion Model* to `fp8_e4m3fn`, or replace it by *Unet Loader
+(GGUF)* of the ComfyUI-GGUF pack, with a GGUF of FLUX.1-Fill in `diffusion_models`."""
 
 FILTER_NOTE = """## The early filter
 
@@ -39,8 +39,8 @@ Six seeds are tried for four steps, a judge looks at the previews, the best two 
 that seed alone is run, to its end. Unpin it in the same place.
 
 Without a judge connected only broken edits are sorted out. To judge by meaning, load [{name}]({url}) (folder
-`text_encoders`) with **Load CLIP**, type left at `stable_diffusion`, into **Edit Judge: Vision-Language Model**, or take
-**Edit Judge: Server** for Ollama, llama.cpp or LM Studio, and connect it to `judge`."""
+`text_encoders`) with **Load CLIP**, type left at `stable_diffusion`, into **Edit Judge: Vision-Language Model**, or
+take **Edit Judge: Server** for Ollama, llama.cpp or LM Studio, and connect it to `judge`."""
 
 USE_NOTE = """## How to use
 

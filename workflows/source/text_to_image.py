@@ -33,8 +33,8 @@ MODELS_NOTE = f"""## Models
 
 This is the ordinary text-to-image FLUX.1-dev; neither FLUX.1-Fill nor a LoRA is needed.
 
-**8 to 12 GB of VRAM**: set weight_dtype of *Load Diffusion Model* to `fp8_e4m3fn`, or replace it by *Unet Loader (GGUF)*
-of the ComfyUI-GGUF pack, with a GGUF of FLUX.1-dev in `diffusion_models`."""
+**8 to 12 GB of VRAM**: set weight_dtype of *Load Diffusion Model* to `fp8_e4m3fn`, or replace it by *Unet Loader
+(GGUF)* of the ComfyUI-GGUF pack, with a GGUF of FLUX.1-dev in `diffusion_models`."""
 
 SIMPLE_NOTE = """## Editing without training, the simple form
 
