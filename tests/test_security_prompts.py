@@ -88,7 +88,7 @@ PICTURES: list[tuple[Any, str]] = [
     ("/dev/zero", OUTSIDE),
     ("/proc/self/environ", OUTSIDE),
     ("folder.png", NOT_THERE),
-    ("", OUTSIDE),
+    ("", NOT_THERE),
     ("x" * 100_000 + ".png", NOT_THERE),
     ("text.png", "not a picture that can be read"),
     ("bomb.png", "too large to open safely"),
