@@ -5,8 +5,11 @@ Each shows the source photograph and how its workflow goes about it. None shows 
 
 from collections.abc import Callable
 from pathlib import Path
+from textwrap import fill
 
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
+
+from .turns import INSTRUCTIONS
 
 FOLDER = Path(__file__).resolve().parent.parent
 PHOTO = FOLDER.parent / "headless" / "astronaut.jpg"
@@ -15,7 +18,7 @@ SIZE, FINER = 512, 2
 
 BACKGROUND, CARD, FAINT, TEXT = "#14171d", "#222732", "#8a93a6", "#f4f6fa"
 GREEN, BLUE = "#50c878", "#5aa2f0"
-HAIR = "make her hair dark green"
+HAIR = INSTRUCTIONS[0]
 Box = tuple[float, float, float, float]
 """Left, top, width, height in pixels of the thumbnail."""
 
@@ -122,13 +125,13 @@ def _candidates(card: Card, photo: Image.Image) -> None:
 
 def _turns(card: Card, photo: Image.Image) -> None:
     card.picture(photo, (32, 40, 128, 80), None, 8)
-    for number, edit in enumerate((HAIR, "add a red scarf", "make it night"), start=1):
+    for number, edit in enumerate(INSTRUCTIONS, start=1):
         top = 40 + number * 88
         card.arrow((96, top - 7), (96, top + 1), BLUE)
         card.picture(_masked(photo), (32, top + 2, 128, 76), BLUE, 8)
         card.box((172, top + 2, 308, 76))
         card.text((192, top + 40), str(number), 26, BLUE, "lm")
-        card.text((222, top + 40), f"“{edit}”", 19, TEXT, "lm")
+        card.text((222, top + 40), fill(f"“{edit}”", 26), 19, TEXT, "lm")
 
 
 def _sizes(card: Card, photo: Image.Image) -> None:
