@@ -13,14 +13,13 @@ from torch import Tensor
 
 from .geometry import Box, Size
 
+MASK_EDITOR = "clipspace-"
+"""How names of the files begin that the mask editor of ComfyUI's page writes: where painted, they are transparent."""
+
 
 def size_of(image: Tensor) -> Size:
     """Size of an image `b h w c` or a mask `b h w`."""
     return Size(image.shape[2], image.shape[1])
-
-
-MASK_EDITOR = "clipspace-"
-"""How names of the files begin that the mask editor of ComfyUI's page writes: where painted, they are transparent."""
 
 
 def read_picture(path: str | Path) -> tuple[Tensor, Tensor | None]:

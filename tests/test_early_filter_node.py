@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from support.judges import ScriptedJudge, by_seed
-from support.tiny_edit import conditioning, edit_inputs, sources
+from support.tiny_edit import conditioning, early_filter, edit_inputs, sources
 from torch.profiler import ProfilerActivity, profile
 
 pytestmark = pytest.mark.host
@@ -41,13 +41,7 @@ def sampled(host, models, edit):
     """Runs EarlyFilterSampler with small defaults; changes by name."""
 
     def run(**changes):
-        inputs = {
-            **models, **edit, "seed": 3, "steps": 4, "cfg": 1.0, "sampler_name": "euler", "scheduler": "simple",
-            "denoise": 1.0, "instruction": "make it red", "candidates": 3, "probe_steps": 1, "keep": 1,
-            "mode": "resume", "panel": "right half",
-        }  # fmt: skip
-        latent, previews, seed, report = host.call("EarlyFilterSampler", **inputs | changes)
-        return latent["samples"], previews, seed, json.loads(report)
+        return early_filter(host, **models | edit | changes)
 
     return run
 

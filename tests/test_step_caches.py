@@ -1,12 +1,11 @@
 """Step caches of the host and of other packs, before the early filter and the inversion."""
 
 import functools
-import json
 
 import pytest
 import torch
 from support.judges import ScriptedJudge, by_seed
-from support.tiny_edit import conditioning, edit_inputs, sources
+from support.tiny_edit import conditioning, early_filter, edit_inputs, sources
 
 pytestmark = pytest.mark.host
 
@@ -28,13 +27,9 @@ def filtered(host, models, edit):
     """Runs EarlyFilterSampler with small defaults; changes by name."""
 
     def run(**changes):
-        inputs = {
-            **models, **edit, "seed": 3, "steps": 4, "cfg": 1.0, "sampler_name": "euler", "scheduler": "simple",
-            "denoise": 1.0, "instruction": "make it red", "candidates": 3, "probe_steps": 2, "keep": 1,
-            "mode": "resume", "panel": "right half", "judge": ScriptedJudge(by_seed(s5=1.0)),
-        }  # fmt: skip
-        latent, _, seed, report = host.call("EarlyFilterSampler", **inputs | changes)
-        return latent["samples"], seed, json.loads(report)
+        judged = {"probe_steps": 2, "judge": ScriptedJudge(by_seed(s5=1.0))}
+        samples, _, seed, report = early_filter(host, **models | edit | judged | changes)
+        return samples, seed, report
 
     return run
 
@@ -71,7 +66,7 @@ class Wrapper:
 def from_pack(pack):
     """What a pack's file defines; it is installed below a folder with a name that proves nothing."""
     found = {}
-    exec(compile(WRAPPER, f"/root/.cache/comfyui/custom_nodes/{pack}/nodes.py", "exec"), found)
+    exec(compile(WRAPPER, f"/home/me/.cache/comfyui/custom_nodes/{pack}/nodes.py", "exec"), found)
     return found
 
 

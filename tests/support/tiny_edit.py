@@ -1,5 +1,6 @@
 """The smallest edit that the real sampler nodes can run: a diptych of 64 x 32 pixels and 8 tokens of text."""
 
+import json
 from typing import Any
 
 import torch
@@ -33,3 +34,14 @@ def edit_inputs(host: Any, vae: Any, masked: bool = True, batch: int = 1) -> Inp
         pixels=torch.cat([panels, panels], dim=2), mask=mask, noise_mask=masked,
     )  # fmt: skip
     return {"positive": positive, "negative": negative, "latent_image": latent}
+
+
+def early_filter(host: Any, **inputs: Any) -> tuple[torch.Tensor, torch.Tensor, int, Inputs]:
+    """Run EarlyFilterSampler with small defaults: the samples, the contact sheets, the winner's seed, the report."""
+    defaults = {
+        "seed": 3, "steps": 4, "cfg": 1.0, "sampler_name": "euler", "scheduler": "simple", "denoise": 1.0,
+        "instruction": "make it red", "candidates": 3, "probe_steps": 1, "keep": 1, "mode": "resume",
+        "panel": "right half",
+    }  # fmt: skip
+    latent, previews, seed, report = host.call("EarlyFilterSampler", **defaults | inputs)
+    return latent["samples"], previews, seed, json.loads(report)
