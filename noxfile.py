@@ -2,12 +2,13 @@
 `nox -s workflows` rewrites the workflow files, `nox -s train` trains the mini models. Everything that is installed or
 downloaded lives in the user's cache."""
 
-import os
+import json
+import runpy
 from pathlib import Path
 
 import nox
 
-CACHE = Path(os.environ.get("ICEDIT_CACHE") or Path.home() / ".cache" / "comfyui-icedit")
+CACHE = runpy.run_path(str(Path(__file__).parent / "headless" / "cache.py"))["cache_dir"]()
 CLIENT = "headless/requirements.txt"
 # The folder may have any name; its own folders import each other relatively.
 TRAIN = "import os, runpy, sys; sys.path[0] = '..'; here = os.path.basename(os.getcwd()); "
@@ -22,7 +23,8 @@ nox.options.sessions = ["lint", "types", "tests"]
 def edit(session: nox.Session) -> None:
     """Edit a picture: `nox -s edit -- --picture cat.png --instruction "make it blue" --server http://127.0.0.1:8188`."""
     session.install("--quiet", "-r", CLIENT)
-    session.run("python", "-m", "headless", *session.posargs)
+    # nox prints the commands that it runs, and an address may hold a password.
+    session.run("python", "-m", "headless", env={"ICEDIT_ARGUMENTS": json.dumps(session.posargs)})
 
 
 @nox.session

@@ -16,9 +16,10 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-import platformdirs
 import uv
 from filelock import FileLock
+
+from .cache import cache_dir
 
 log = logging.getLogger(__name__)
 
@@ -65,11 +66,6 @@ class Environment:
 
 class SetupError(RuntimeError):
     """Setting up failed; the message says which command, what it printed and what to do."""
-
-
-def cache_dir() -> Path:
-    """Where everything is cached: `ICEDIT_CACHE`, else the user's cache folder."""
-    return Path(os.environ.get("ICEDIT_CACHE") or platformdirs.user_cache_dir("comfyui-icedit", appauthor=False))
 
 
 def prepare(version: str = NEWEST, extra_requirements: tuple[Path, ...] = ()) -> Environment:
@@ -136,7 +132,9 @@ def _interpreter(release: HostRelease, requirements: tuple[Path, ...]) -> Path:
 
 def _run(command: list[str]) -> None:
     try:
-        done = subprocess.run(command, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, check=False)
+        done = subprocess.run(
+            command, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, errors="replace", check=False
+        )
     except OSError as error:
         raise SetupError(f"{command[0]} could not be started: {error}") from error
     if done.returncode != 0:
