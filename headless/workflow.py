@@ -2,6 +2,7 @@
 
 import copy
 import json
+import uuid
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 from .client import Workflow
 from .places import Place, description_places, instruction_places, picture_places
 
+AGAIN = "icedit_run_again"
 SEED_INPUTS = ("seed", "noise_seed")
 
 
@@ -17,29 +19,52 @@ class WorkflowError(ValueError):
 
 
 def load_workflow(path: Path) -> Workflow:
-    """Read an API-format workflow.
+    """Read an API-format workflow, also out of the body of a request to `/prompt`.
+
+    Of such a body the prompt alone is taken: its `extra_data` holds the page's picture of a workflow that is changed
+    here, and the keys of whoever recorded it.
 
     Raises:
         WorkflowError: unreadable, no JSON, or in the page's format.
     """
-    try:
-        workflow = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise WorkflowError(f"The workflow {path} cannot be read: {error.strerror or error}") from error
-    except ValueError as error:
-        raise WorkflowError(f"The workflow {path} is no JSON: {error}") from error
+    workflow = _prompt_of(_read(path))
     if isinstance(workflow, dict) and "nodes" in workflow and "links" in workflow:
         raise WorkflowError(
             f"{path} is in the format of the ComfyUI page. Servers take the API format: open it in ComfyUI and choose "
             "File, Export (API); the shipped ones are in workflows/api."
         )
     usable = isinstance(workflow, dict) and all(
-        isinstance(node, dict) and "class_type" in node and isinstance(node.get("inputs"), dict)
+        isinstance(node, dict) and isinstance(node.get("class_type"), str) and isinstance(node.get("inputs"), dict)
         for node in workflow.values()
     )
     if not usable or not workflow:
         raise WorkflowError(f"{path} is no workflow in API format: every node needs class_type and inputs.")
     return workflow
+
+
+def _read(path: Path) -> Any:
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise WorkflowError(f"The workflow {path} cannot be read: {error.strerror or error}") from error
+    try:
+        # Given bytes, it finds out by itself whether they are UTF-8, UTF-16 or UTF-32, with or without a mark.
+        return json.loads(content)
+    except UnicodeDecodeError as error:
+        raise WorkflowError(
+            f"The workflow {path} is in another encoding than UTF-8 or UTF-16. Save it as UTF-8."
+        ) from error
+    except RecursionError as error:
+        raise WorkflowError(f"The workflow {path} is nested too deeply to be one.") from error
+    except ValueError as error:
+        raise WorkflowError(f"The workflow {path} is no JSON: {error}") from error
+
+
+def _prompt_of(found: Any) -> Any:
+    """What a request to `/prompt` queues; everything else as it is."""
+    inner = found.get("prompt") if isinstance(found, dict) else None
+    # A node may have any id, "prompt" too.
+    return inner if isinstance(inner, dict) and "class_type" not in inner else found
 
 
 def with_picture(workflow: Workflow, name: str, kept: Collection[Place] = ()) -> Workflow:
@@ -122,6 +147,14 @@ def with_value(workflow: Workflow, assignment: str) -> Workflow:
 def assigned_places(workflow: Workflow, assignment: str) -> list[Place]:
     """The inputs that `with_value` sets."""
     return _assigned(workflow, assignment)[0]
+
+
+def with_new_results(workflow: Workflow, nodes: Collection[str]) -> Workflow:
+    """The workflow with these nodes' remembered results of no use to the server: an input that no node reads is new."""
+    changed = copy.deepcopy(workflow)
+    for key in nodes:
+        changed[key]["inputs"][AGAIN] = uuid.uuid4().hex
+    return changed
 
 
 def with_values(workflow: Workflow, values: dict[str, Any]) -> Workflow:
