@@ -8,6 +8,7 @@ async with ComfyClient("http://127.0.0.1:8188") as client:
 """
 
 import asyncio
+import re
 import uuid
 from collections.abc import Callable
 from contextlib import suppress
@@ -19,18 +20,25 @@ from urllib.parse import quote
 
 import aiohttp
 
-from .connection import ComfyError, Connection
-from .following import Follower
+from . import following
+from .address import ServerAddress
+from .answers import items, mapping
+from .connection import Connection
+from .errors import ComfyError, GoneError, UnreachableError
 
 Workflow = dict[str, dict[str, Any]]
 """API format: node id -> {"class_type": ..., "inputs": {...}}."""
 
+UNFIT_FOR_NAMES = re.compile(r'["\\/]')
 TAKE_BACK = aiohttp.ClientTimeout(connect=5, sock_read=10)
 
 
 @dataclass(frozen=True)
 class Progress:
-    """Steps done of all steps of one node that is running."""
+    """Steps done of all steps of one node that is running.
+
+    Of a server that opens no websocket: `following.WAITING` with the prompts before this one, and `following.WORKING`.
+    """
 
     node: str
     value: int
@@ -57,10 +65,15 @@ class RunResult:
 
 
 class ComfyClient:
-    """One connection to one server, for any number of runs, also at once. Use as an async context manager."""
+    """One connection to one server, for any number of runs, also at once. Use as an async context manager.
 
-    def __init__(self, url: str) -> None:
-        self._connection = Connection(url)
+    Args:
+        server: its address, with a user and a password or a query if it wants them. One with a token or headers is made
+            by `ServerAddress.of`.
+    """
+
+    def __init__(self, server: str | ServerAddress) -> None:
+        self._connection = Connection(server)
         self._uploads = f"icedit-{uuid.uuid4().hex[:8]}"
 
     async def __aenter__(self) -> "ComfyClient":
@@ -84,12 +97,15 @@ class ComfyClient:
             raise ComfyError(f"The picture {path} cannot be read: {error.strerror or error}") from error
         # Servers take the name as it stands; a quoted one would stay quoted.
         form = aiohttp.FormData(quote_fields=False)
-        form.add_field("image", content, filename=path.name, content_type="application/octet-stream")
+        form.add_field("image", content, filename=_sendable(path.name), content_type="application/octet-stream")
         # A folder of this client's own: pictures of the same name from two clients never replace each other.
         form.add_field("subfolder", self._uploads)
         form.add_field("overwrite", "false")
         answer = await self._connection.json("POST", "/upload/image", data=form)
-        return f"{answer['subfolder']}/{answer['name']}" if answer.get("subfolder") else answer["name"]
+        name, folder = answer.get("name"), answer.get("subfolder") or ""
+        if not isinstance(name, str) or not isinstance(folder, str):
+            raise self._connection.unlike_comfyui("/upload/image")
+        return f"{folder}/{name}" if folder else name
 
     async def input_names(self, node_class: str) -> list[str]:
         """The inputs of a class of nodes, in their order; none if the server does not have it.
@@ -98,8 +114,8 @@ class ComfyClient:
             ComfyError: no connection.
         """
         answer = await self._connection.json("GET", f"/object_info/{quote(node_class, safe='')}")
-        inputs = answer.get(node_class, {}).get("input", {})
-        return [name for part in ("required", "optional") for name in inputs.get(part, {})]
+        inputs = mapping(mapping(answer.get(node_class)).get("input"))
+        return [name for part in ("required", "optional") for name in mapping(inputs.get(part))]
 
     async def run(self, workflow: Workflow, on_progress: Callable[[Progress], None] | None = None) -> RunResult:
         """Queue a workflow and follow it to its end. A cancelled call takes the prompt back from the server.
@@ -111,11 +127,14 @@ class ComfyClient:
 
         def report(node: str, value: int, total: int) -> None:
             if on_progress is not None:
-                on_progress(Progress(workflow.get(node, {}).get("class_type", "node"), value, total))
+                known = node if node in (following.WAITING, following.WORKING) else "node"
+                on_progress(Progress(workflow.get(node, {}).get("class_type", known), value, total))
 
-        async with Follower(self._connection, report) as follower:
-            prompt_id = await self._queue(workflow, follower.listener)
+        # Known before the server answers, so that a call that is cancelled meanwhile leaves nothing behind.
+        prompt_id = str(uuid.uuid4())
+        async with following.Follower(self._connection, report) as follower:
             try:
+                prompt_id = await self._queue(workflow, follower.listener, prompt_id)
                 outputs = await follower.outputs_of(prompt_id)
             except asyncio.CancelledError:
                 await self._take_back(prompt_id)
@@ -126,16 +145,35 @@ class ComfyClient:
         """The content of a picture.
 
         Raises:
-            ComfyError: no connection, or the server does not have it any more.
+            GoneError: the server does not have it any more.
+            ComfyError: no connection, or the server refused.
         """
         query = {"filename": picture.filename, "subfolder": picture.subfolder, "type": picture.kind}
-        status, content = await self._connection.content("/view", query)
-        if status != 200:
-            raise ComfyError(f"The server does not hand out {picture.filename}: HTTP status {status}.")
-        return content
+        # The work is done: a moment without a connection must not cost it.
+        for wait in (*following.RETRY_SECONDS, None):
+            try:
+                content = await self._connection.file("/view", query)
+            except UnreachableError:
+                if wait is None:
+                    raise
+                await asyncio.sleep(wait)
+                continue
+            if content is None:
+                raise GoneError(f"The server no longer has its file {self._shown(picture)}.")
+            if not content:
+                raise ComfyError(f"The server sent an empty file for {self._shown(picture)}.")
+            return content
+        raise AssertionError("unreachable: the last try returns or raises")
 
-    async def _queue(self, workflow: Workflow, listener: str) -> str:
-        answer = await self._connection.json("POST", "/prompt", json={"prompt": workflow, "client_id": listener})
+    def _shown(self, picture: Picture) -> str:
+        return self._connection.address.clean(picture.filename)
+
+    async def _queue(self, workflow: Workflow, listener: str, prompt_id: str) -> str:
+        body = {"prompt": workflow, "client_id": listener, "prompt_id": prompt_id}
+        answer = await self._connection.json("POST", "/prompt", json=body)
+        # The id that the server gave it counts.
+        if not isinstance(answer.get("prompt_id"), str):
+            raise self._connection.unlike_comfyui("/prompt")
         return answer["prompt_id"]
 
     async def _take_back(self, prompt_id: str) -> None:
@@ -146,8 +184,15 @@ class ComfyClient:
 
 
 def _pictures(outputs: dict[str, Any], workflow: Workflow) -> tuple[Picture, ...]:
+    """In the order of the workflow's nodes. Node packs put other things than files under `images`, too."""
     return tuple(
-        Picture(node, entry["filename"], entry.get("subfolder", ""), entry.get("type", "output"))
+        Picture(node, entry["filename"], str(entry.get("subfolder") or ""), str(entry.get("type") or "output"))
         for node in workflow
-        for entry in outputs.get(node, {}).get("images", [])
+        for entry in map(mapping, items(mapping(outputs.get(node)).get("images")))
+        if isinstance(entry.get("filename"), str)
     )
+
+
+def _sendable(name: str) -> str:
+    """A file's name as it can stand in a request: without what would end it there, or is no character at all."""
+    return "".join(letter if letter.isprintable() else "_" for letter in UNFIT_FOR_NAMES.sub("_", name))

@@ -1,16 +1,18 @@
 """Following one prompt to its end, through lost connections and other hands on the server's queue."""
 
 import asyncio
-import json
 import logging
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from types import TracebackType
 from typing import Any
 
 import aiohttp
 
-from .connection import ComfyError, Connection, UnreachableError
+from .answers import count, failure, json_object, mapping, queued, recorded_failure
+from .connection import Connection
+from .errors import ComfyError, SocketRefusedError, UnreachableError
 
 log = logging.getLogger(__name__)
 
@@ -19,6 +21,12 @@ SILENCE_SECONDS = 30.0
 RETRY_SECONDS = (1.0, 2.0, 4.0, 8.0, 15.0)
 """The waits before each try to reach a server again. The first also slows down sockets that are closed at once."""
 HISTORY_SECONDS = 0.1
+POLL_SECONDS = 1.0
+"""Between questions where the server opens no socket."""
+WAITING = "waiting in the queue"
+WORKING = "the server is working"
+"""What is reported in a node's place where the server's queue is all that tells of the progress."""
+QUEUE_PARTS = ("queue_running", "queue_pending")
 ANSWER = aiohttp.ClientTimeout(connect=30, sock_read=60)
 SOCKET_ENDS = (
     aiohttp.WSMsgType.CLOSE,
@@ -33,7 +41,8 @@ class Follower:
 
     Args:
         connection: to the server, open.
-        report: called with the node's id, the steps done and all its steps.
+        report: called with the node's id, the steps done and all its steps; with `WAITING` and the prompts before this
+            one, or `WORKING`, where the server does not tell of nodes.
     """
 
     def __init__(self, connection: Connection, report: Callable[[str, int, int], None]) -> None:
@@ -42,12 +51,17 @@ class Follower:
         self._connection = connection
         self._report = report
         self._socket: aiohttp.ClientWebSocketResponse | None = None
+        self._refusal: str | None = None
         self._prompt_id = ""
         self._queue_length: int | None = None
+        self._before = 0
         self._succeeded = False
 
     async def __aenter__(self) -> "Follower":
         await self._connect()
+        if self._socket is None:
+            # Whether it is the socket alone that fails, or the server: then this says what is wrong with it.
+            await self._queue()
         return self
 
     async def __aexit__(
@@ -66,7 +80,9 @@ class Follower:
             connected = await self._listen()
             entry = await self._ask(connected)
             if entry is not None:
-                return _outputs(entry)
+                if reason := recorded_failure(entry):
+                    raise ComfyError(self._connection.address.clean(reason))
+                return dict(mapping(entry.get("outputs")))
 
     async def _listen(self) -> bool:
         """Take messages until there is a reason to ask the server; False if the socket is closed or silent."""
@@ -74,7 +90,12 @@ class Follower:
             # The server announces success a moment before it writes its history.
             await asyncio.sleep(HISTORY_SECONDS)
             return True
-        assert self._socket is not None
+        if self._socket is None:
+            if self._refusal is None:
+                return False
+            self._connection.tell_of_refused_socket(self._refusal)
+            await asyncio.sleep(POLL_SECONDS)
+            return True
         clock = asyncio.get_running_loop()
         deadline = clock.time() + SILENCE_SECONDS
         while (left := deadline - clock.time()) > 0:
@@ -84,11 +105,9 @@ class Follower:
                 return False
             if message.type in SOCKET_ENDS:
                 return False
-            event = json.loads(message.data) if message.type is aiohttp.WSMsgType.TEXT else {}
-            kind, data = str(event.get("type")), event.get("data")
-            # Node packs send events of their own, with data of any type.
-            if not isinstance(data, dict):
-                continue
+            # Node packs and gateways send what they like.
+            event = json_object(message.data) if message.type is aiohttp.WSMsgType.TEXT else None
+            kind, data = mapping(event).get("type"), mapping(mapping(event).get("data"))
             if kind == "status" and self._queue_shrank(data):
                 return True
             if data.get("prompt_id") == self._prompt_id:
@@ -98,19 +117,21 @@ class Follower:
                     return True
         return False
 
-    def _queue_shrank(self, status: dict[str, Any]) -> bool:
-        length = status.get("status", {}).get("exec_info", {}).get("queue_remaining")
+    def _queue_shrank(self, status: Mapping[str, Any]) -> bool:
+        length = count(mapping(mapping(status.get("status")).get("exec_info")).get("queue_remaining"))
         before, self._queue_length = self._queue_length, length
         return before is not None and length is not None and length < before
 
-    def _take(self, kind: str, data: dict[str, Any]) -> None:
-        _raise_failure(kind, data)
-        if kind == "progress":
-            self._report(str(data.get("node")), data["value"], data["max"])
+    def _take(self, kind: Any, data: Mapping[str, Any]) -> None:
+        if reason := failure(kind, data):
+            raise ComfyError(self._connection.address.clean(reason))
+        value, total = count(data.get("value")), count(data.get("max"))
+        if kind == "progress" and value is not None and total is not None:
+            self._report(str(data.get("node")), value, total)
         elif kind == "execution_success":
             self._succeeded = True
 
-    async def _ask(self, connected: bool) -> dict[str, Any] | None:
+    async def _ask(self, connected: bool) -> Mapping[str, Any] | None:
         """The prompt's entry in the history, None if it has not ended yet; on a new socket if this one is lost."""
         for wait in RETRY_SECONDS:
             try:
@@ -127,13 +148,13 @@ class Follower:
             "memory; its log says more."
         )
 
-    async def _entry(self) -> dict[str, Any] | None:
+    async def _entry(self) -> Mapping[str, Any] | None:
         # In this order: a prompt leaves the queue at the moment when it gets into the history.
-        queue = await self._connection.json("GET", "/queue", timeout=ANSWER)
-        if any(item[1] == self._prompt_id for part in ("queue_running", "queue_pending") for item in queue[part]):
+        queue = await self._queue()
+        if self._in_queue(queue):
             return None
         history = await self._connection.json("GET", f"/history/{self._prompt_id}", timeout=ANSWER)
-        if self._prompt_id in history:
+        if isinstance(history.get(self._prompt_id), dict):
             return history[self._prompt_id]
         if self._succeeded:
             raise ComfyError("The server has forgotten the prompt that it just finished; was its history cleared?")
@@ -142,28 +163,40 @@ class Follower:
             "or because the server was restarted. Run it again."
         )
 
+    async def _queue(self) -> dict[str, Any]:
+        queue = await self._connection.json("GET", "/queue", timeout=ANSWER)
+        if not isinstance(queue.get("queue_running"), list) or not isinstance(queue.get("queue_pending"), list):
+            raise self._connection.unlike_comfyui("/queue")
+        return queue
+
+    def _in_queue(self, queue: Mapping[str, Any]) -> bool:
+        running, pending = ([prompt_id for _, prompt_id in queued(queue, part)] for part in QUEUE_PARTS)
+        if self._prompt_id in running:
+            if self._socket is None:
+                self._report(WORKING, 0, 1)
+            return True
+        if self._prompt_id not in pending:
+            return False
+        if self._socket is None:
+            before = pending.index(self._prompt_id) + len(running)
+            self._before = max(self._before, before)
+            self._report(WAITING, self._before - before, self._before)
+        return True
+
     async def _connect(self) -> None:
+        """Open a new socket. Where there is none, the queue and the history are asked instead."""
         await self._disconnect()
         self._queue_length = None
-        self._socket = await self._connection.socket(self.listener)
+        if self._refusal is not None:
+            return
+        # What cannot be reached at all is found out by the question that follows.
+        with suppress(UnreachableError):
+            try:
+                self._socket = await self._connection.socket(self.listener)
+            except SocketRefusedError as error:
+                self._refusal = str(error)
 
     async def _disconnect(self) -> None:
         if self._socket is not None:
             await self._socket.close()
-
-
-def _outputs(entry: dict[str, Any]) -> dict[str, Any]:
-    status = entry.get("status") or {}
-    for kind, data in status.get("messages", []):
-        _raise_failure(kind, data)
-    if status.get("status_str") == "error":
-        raise ComfyError("The server failed to run the workflow and has not recorded why; its log says more.")
-    return entry["outputs"]
-
-
-def _raise_failure(kind: str, data: dict[str, Any]) -> None:
-    if kind == "execution_interrupted":
-        raise ComfyError("The run was interrupted on the server.")
-    if kind == "execution_error":
-        node = f"node {data.get('node_id')} ({data.get('node_type')})"
-        raise ComfyError(f"The server failed in {node}: {str(data.get('exception_message', '')).strip()}")
+            self._socket = None

@@ -110,7 +110,9 @@ def _command(environment: Environment, folder: Path, arguments: Sequence[str]) -
 
 def _environ() -> dict[str, str]:
     quiet = {"HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "DO_NOT_TRACK": "1", "PYTHONUNBUFFERED": "1"}
-    return {**os.environ, **quiet}
+    # What is meant for another server is none of this one's, nor of the nodes that it runs.
+    own = {name: value for name, value in os.environ.items() if not name.startswith("ICEDIT_SERVER_")}
+    return {**own, **quiet}
 
 
 def _wait_until_ready(server: Server) -> None:
