@@ -1,14 +1,23 @@
 """Many edits on one server, one after the other; one that fails does not lose the others."""
 
+import itertools
+import logging
 import re
 import tempfile
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 
-from .client import ComfyClient, ComfyError, Picture, Progress, Workflow
+from .address import ServerAddress
+from .client import ComfyClient, Picture, Progress, Workflow
+from .errors import ComfyError, GoneError
 from .places import Place
-from .workflow import WorkflowError, with_instruction, with_picture
+from .workflow import WorkflowError, with_instruction, with_new_results, with_picture
+
+log = logging.getLogger(__name__)
+
+UNFIT_FOR_NAMES = re.compile(r'[<>:"/\\|?*]|^[. ]+')
+NAME_LENGTH = 100
 
 
 class OutputError(OSError):
@@ -38,17 +47,19 @@ class Outcome:
 
 
 async def run_edits(
-    url: str,
+    url: str | ServerAddress,
     workflow: Workflow,
     edits: Sequence[Edit],
     folder: Path,
     on_progress: Callable[[Edit, Progress], None] | None = None,
     kept: Collection[Place] = (),
+    on_outcome: Callable[[Outcome], None] | None = None,
 ) -> list[Outcome]:
     """Run every edit through the workflow and save every output picture into `folder`.
 
     Args:
         kept: inputs of the workflow that hold the user's own values, which no edit's picture or instruction replaces.
+        on_outcome: called after each edit; what is cancelled later has told of the earlier ones.
 
     Raises:
         OutputError: nothing can be saved into `folder`.
@@ -56,13 +67,17 @@ async def run_edits(
     """
     make_output_folder(folder)
     problems = [problem_of(workflow, edit, kept) for edit in edits]
+    outcomes: list[Outcome] = []
     async with ComfyClient(url) as client:
-        return [
-            Outcome(edit, error=problem)
-            if problem is not None
-            else await _run_edit(client, workflow, edit, folder, on_progress, kept)
-            for edit, problem in zip(edits, problems, strict=True)
-        ]
+        for edit, problem in zip(edits, problems, strict=True):
+            if problem is None:
+                outcome = await _run_edit(client, workflow, edit, folder, on_progress, kept)
+            else:
+                outcome = Outcome(edit, error=problem)
+            outcomes.append(outcome)
+            if on_outcome is not None:
+                on_outcome(outcome)
+    return outcomes
 
 
 def make_output_folder(folder: Path) -> None:
@@ -98,10 +113,22 @@ async def _run_edit(
     on_progress: Callable[[Edit, Progress], None] | None,
     kept: Collection[Place],
 ) -> Outcome:
+    def report(progress: Progress) -> None:
+        if on_progress is not None:
+            on_progress(edit, progress)
+
     files: list[Path] = []
     try:
-        for picture in await _pictures(client, workflow, edit, on_progress, kept):
-            files.append(_save(await client.download(picture), folder, edit, Path(picture.filename)))
+        name = await client.upload_picture(edit.picture) if edit.picture else None
+        filled = _filled(workflow, edit, name, kept)
+        lost = await _save_all(client, await _pictures(client, filled, report), folder, edit, files)
+        if lost:
+            # Servers remember what a node has done, not whether the files of it are still there.
+            log.info("The server no longer has the pictures of node %s and makes them again.", ", ".join(lost))
+            again = await _pictures(client, with_new_results(filled, lost), report)
+            again = [picture for picture in again if picture.node in lost]
+            if await _save_all(client, again, folder, edit, files):
+                raise ComfyError("The server does not hand out the picture that it just saved (HTTP status 404).")
     except ComfyError as error:
         return Outcome(edit, tuple(files), str(error))
     except OSError as error:
@@ -110,21 +137,47 @@ async def _run_edit(
     return Outcome(edit, tuple(files))
 
 
-async def _pictures(
-    client: ComfyClient,
-    workflow: Workflow,
-    edit: Edit,
-    on_progress: Callable[[Edit, Progress], None] | None,
-    kept: Collection[Place],
-) -> list[Picture]:
-    name = await client.upload_picture(edit.picture) if edit.picture else None
-    filled = _filled(workflow, edit, name, kept)
-    result = await client.run(filled, lambda progress: on_progress(edit, progress) if on_progress else None)
+async def _pictures(client: ComfyClient, workflow: Workflow, report: Callable[[Progress], None]) -> list[Picture]:
+    result = await client.run(workflow, report)
     # Temporary pictures are previews of the page; what a Save node wrote is the result.
     saved = [picture for picture in result.pictures if picture.kind == "output"]
     if not saved:
         raise ComfyError("The workflow finished, but saved no picture. Add a Save Image node to it.")
     return saved
+
+
+async def _save_all(
+    client: ComfyClient, pictures: list[Picture], folder: Path, edit: Edit, files: list[Path]
+) -> list[str]:
+    """Save the pictures and add their files to `files`; the nodes whose pictures are gone, of which none is saved."""
+    lost: list[str] = []
+    for node, group in itertools.groupby(pictures, key=lambda picture: picture.node):
+        own, contents = list(group), list[bytes]()
+        problem: ComfyError | None = None
+        for picture in own:
+            try:
+                contents.append(await client.download(picture))
+            except ComfyError as error:
+                problem = error
+                break
+        if isinstance(problem, GoneError):
+            lost.append(node)
+            continue
+        for picture, content in zip(own, contents, strict=False):
+            files.append(_save(content, folder, edit, _local_name(picture.filename)))
+        if problem is not None:
+            raise problem
+    return lost
+
+
+def _local_name(filename: str) -> Path:
+    """The server's name for a file, as one that any system takes and that leads nowhere."""
+    name = PureWindowsPath(filename).name
+    name = "".join(letter if letter.isprintable() else "_" for letter in UNFIT_FOR_NAMES.sub("_", name))
+    label, dot, suffix = name.rpartition(".")
+    if not dot or not re.fullmatch(r"[A-Za-z0-9]{1,10}", suffix):
+        label, suffix = name, ""
+    return Path(f"{label[:NAME_LENGTH].rstrip('. ') or '_'}{f'.{suffix}' if suffix else ''}")
 
 
 def _filled(workflow: Workflow, edit: Edit, name: str | None, kept: Collection[Place]) -> Workflow:
@@ -147,8 +200,8 @@ def _save(content: bytes, folder: Path, edit: Edit, saved_as: Path) -> Path:
                 file.write(content)
         except FileExistsError:
             number += 1
-        except OSError:
-            # A full disk leaves the beginning of a picture.
+        except BaseException:
+            # A full disk or Ctrl-C leaves the beginning of a picture.
             target.unlink(missing_ok=True)
             raise
         else:

@@ -2,37 +2,50 @@
 
 import argparse
 import asyncio
+import io
+import json
 import logging
+import os
+import re
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NoReturn
 
 from tqdm import tqdm
 
 from . import embedded
+from .address import BEARER_VARIABLE, HEADERS_VARIABLE, ServerAddress
 from .batch import Edit, Outcome, OutputError, make_output_folder, problem_of, run_edits
-from .client import ComfyClient, ComfyError, Progress
+from .client import ComfyClient, Progress
 from .environment import SetupError
+from .errors import ComfyError
 from .job import DEFAULT_WORKFLOW, Job, check_added, job_of
 from .server import ServerError
 from .workflow import WorkflowError
 
+log = logging.getLogger(__name__)
+
 FAILED = 1
 USAGE = 2
 INTERRUPTED = 130
+ARGUMENTS_VARIABLE = "ICEDIT_ARGUMENTS"
+"""A JSON list that stands for the arguments where there are none: task runners print the commands that they run."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; its exit status."""
-    options = _parser().parse_args(arguments)
+    _make_everything_printable()
+    options = _parser().parse_args(_arguments() if arguments is None else arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     try:
         job = job_of(options)
         _check_edits(job)
         make_output_folder(options.output)
-        with _server(options.server) as url:
-            outcomes = asyncio.run(_edit(url, job, options.output))
+        address = None if options.server is None else ServerAddress.of(options.server, os.environ)
+        with _server(address) as server:
+            outcomes = asyncio.run(_edit(server, job, options.output))
     except (WorkflowError, OutputError) as error:
         print(f"Error: {error}", file=sys.stderr)
         return USAGE
@@ -42,12 +55,31 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("Stopped.", file=sys.stderr)
         return INTERRUPTED
-    _report(outcomes)
     return FAILED if any(outcome.error for outcome in outcomes) else 0
 
 
+def _make_everything_printable() -> None:
+    """A name that the console's encoding lacks, as that of Windows lacks most, is shown escaped and raises nothing."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _arguments() -> list[str]:
+    # Not for the processes that are started here.
+    given = os.environ.pop(ARGUMENTS_VARIABLE, None)
+    return sys.argv[1:] if given is None or sys.argv[1:] else json.loads(given)
+
+
+class _Parser(argparse.ArgumentParser):
+    """Quotes what it does not understand, but no address: of a mistyped --server it would show the password."""
+
+    def error(self, message: str) -> NoReturn:
+        super().error(re.sub(r"https?://\S+", "http://***", message, flags=re.IGNORECASE))
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="python -m headless",
         description="Edit pictures with ICEdit on a ComfyUI server. Without --server a private ComfyUI with a small "
         "model is set up and used, which edits drawings of a few coloured shapes.",
@@ -64,7 +96,13 @@ def _parser() -> argparse.ArgumentParser:
         metavar="TEXT",
         help="what the pictures show, for workflows without ICEdit's LoRA (default: the workflow's)",
     )
-    parser.add_argument("--server", metavar="URL", help="your ComfyUI with the real models, as http://127.0.0.1:8188")
+    parser.add_argument(
+        "--server",
+        metavar="URL",
+        help="your ComfyUI with the real models, as http://127.0.0.1:8188; with a login, as "
+        "https://USER:PASSWORD@comfy.example.org. A token comes from the environment variable "
+        f"{BEARER_VARIABLE} (Authorization: Bearer), other headers from {HEADERS_VARIABLE} (one NAME: VALUE a line)",
+    )
     parser.add_argument(
         "--workflow", type=Path, default=DEFAULT_WORKFLOW, help="an API-format workflow (default: %(default)s)"
     )
@@ -89,17 +127,17 @@ def _check_edits(job: Job) -> None:
 
 
 @contextmanager
-def _server(url: str | None) -> Iterator[str]:
-    if url is not None:
-        yield url
+def _server(address: ServerAddress | None) -> Iterator[str | ServerAddress]:
+    if address is not None:
+        yield address
         return
     with embedded.embedded_server() as server:
         yield server.url
     print(f"\n{embedded.NOTICE}", file=sys.stderr)
 
 
-async def _edit(url: str, job: Job, folder: Path) -> list[Outcome]:
-    async with ComfyClient(url) as client:
+async def _edit(server: str | ServerAddress, job: Job, folder: Path) -> list[Outcome]:
+    async with ComfyClient(server) as client:
         await check_added(client, job)
     with tqdm(unit="step", dynamic_ncols=True, leave=False) as bar:
 
@@ -110,12 +148,23 @@ async def _edit(url: str, job: Job, folder: Path) -> list[Outcome]:
             bar.n = progress.value
             bar.refresh()
 
-        return await run_edits(url, job.workflow, job.edits, folder, show, job.kept)
+        return await run_edits(server, job.workflow, job.edits, folder, show, job.kept, _report)
 
 
-def _report(outcomes: list[Outcome]) -> None:
-    for outcome in outcomes:
+def _report(outcome: Outcome) -> None:
+    """At once: who stops later edits knows of the earlier ones."""
+    with tqdm.external_write_mode():
         for file in outcome.files:
-            print(file)
+            _print_result(file)
         if outcome.error:
             print(f"Error: {outcome.edit}: {outcome.error}", file=sys.stderr)
+
+
+def _print_result(file: Path) -> None:
+    try:
+        print(file, flush=True)
+    except OSError as error:
+        # A closed pipe or a full disk behind it; neither may cost the edits that are left.
+        log.warning("%s is saved, but cannot be named on standard output: %s", file, error.strerror or error)
+        with open(os.devnull, "w") as nowhere:
+            os.dup2(nowhere.fileno(), sys.stdout.fileno())
