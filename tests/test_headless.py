@@ -1,21 +1,28 @@
 """The command line client: filling workflows, exit statuses, the embedded server's life."""
 
+import json
 import os
 import re
+import runpy
 import signal
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from unittest.mock import MagicMock, patch
 
 import pytest
+from icedit.headless.cache import cache_dir
 from icedit.headless.cli import main
 from icedit.headless.workflow import WorkflowError, load_workflow, with_instruction, with_picture, with_seed, with_value
+from support.processes import heed_ctrl_c
 from support.workflows import WORKFLOWS
 
 PACK = WORKFLOWS.parent
 ICEDIT = WORKFLOWS / "api" / "icedit.json"
+DEEP = pytest.param("[" * 100_000, id="deep")
 
 
 def inputs(workflow, kind):
@@ -72,11 +79,42 @@ class TestFilling:
         with pytest.raises(WorkflowError, match=r"no node 'Sampler'; it has 1 \(UNETLoader\)"):
             with_value(load_workflow(ICEDIT), "Sampler.steps=5")
 
-    @pytest.mark.parametrize("content", ["[]", "{}", '{"1": {}}', '{"1": {"class_type": "A"}}', "nonsense"])
+    @pytest.mark.parametrize(
+        "content", ["[]", "{}", '{"1": {}}', '{"1": {"class_type": "A"}}', "nonsense", "[" * 100_000]
+    )
     def test_what_is_no_workflow(self, tmp_path, content):
         (tmp_path / "w.json").write_text(content)
         with pytest.raises(WorkflowError, match=r"w\.json"):
             load_workflow(tmp_path / "w.json")
+
+    @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32"])
+    def test_files_of_other_programs(self, tmp_path, encoding):
+        workflow = with_instruction(load_workflow(ICEDIT), "\u732b bla\u00df \N{KEY}")
+        (tmp_path / "w.json").write_bytes(json.dumps(workflow, ensure_ascii=False).encode(encoding))
+        assert load_workflow(tmp_path / "w.json") == workflow
+
+    def test_another_encoding(self, tmp_path):
+        (tmp_path / "w.json").write_bytes('{"1": "bla\u00df"}'.encode("cp1252"))
+        with pytest.raises(WorkflowError, match="Save it as UTF-8"):
+            load_workflow(tmp_path / "w.json")
+
+    def test_a_requests_body(self, tmp_path):
+        workflow = load_workflow(ICEDIT)
+        extra = {"extra_pnginfo": {"workflow": {"nodes": [], "links": []}}, "api_key_comfy_org": "s3cret"}
+        for body in ({"prompt": workflow}, {"prompt": workflow, "client_id": "x", "number": 1, "extra_data": extra}):
+            (tmp_path / "w.json").write_text(json.dumps(body))
+            assert load_workflow(tmp_path / "w.json") == workflow
+
+    def test_a_body_with_something_else_in_it(self, tmp_path):
+        for prompt in ([], {"1": 3}, json.loads((WORKFLOWS / "icedit.json").read_text(encoding="utf-8"))):
+            (tmp_path / "w.json").write_text(json.dumps({"prompt": prompt}))
+            with pytest.raises(WorkflowError, match=r"no workflow in API format|Export \(API\)"):
+                load_workflow(tmp_path / "w.json")
+
+    def test_a_node_may_be_called_prompt(self, tmp_path):
+        workflow = {"prompt": {"class_type": "A", "inputs": {}}}
+        (tmp_path / "w.json").write_text(json.dumps(workflow))
+        assert load_workflow(tmp_path / "w.json") == workflow
 
     def test_the_pages_format_is_refused_with_the_way_to_the_other(self):
         with pytest.raises(WorkflowError, match=r"Export \(API\)"):
@@ -136,9 +174,12 @@ class TestEmbedded:
             assert not [pid for pid in server if Path(f"/proc/{pid}").exists()]
 
 
-def heed_ctrl_c() -> None:
-    """Background jobs of a shell, as the tests may be one, ignore it and hand that on."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+def tasks():
+    """What noxfile.py defines. nox itself is not installed beside ComfyUI."""
+    nox = ModuleType("nox")
+    vars(nox).update(options=SimpleNamespace(), session=lambda function: function, Session=object)
+    with patch.dict(sys.modules, nox=nox):
+        return runpy.run_path(str(PACK / "noxfile.py"))
 
 
 def children(pid: int) -> list[int]:
@@ -152,6 +193,40 @@ def test_the_readmes_first_two_commands_are_the_two_tasks():
     blocks = re.findall(r"```sh\n(.*?)```", (PACK / "README.md").read_text(encoding="utf-8"), re.DOTALL)
     assert [block.strip().split(" -s ")[1] for block in blocks[:2]] == ["edit", "tests"]
     assert all(block.count("\n") == 1 for block in blocks[:2])
+
+
+@pytest.mark.parametrize("variable", ["ICEDIT_CACHE", "XDG_CACHE_HOME", "HOME"])
+def test_the_tasks_and_the_command_line_have_one_cache(monkeypatch, tmp_path, variable):
+    for name in ("ICEDIT_CACHE", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv(variable, str(tmp_path))
+    expected = {"ICEDIT_CACHE": tmp_path, "XDG_CACHE_HOME": tmp_path / "comfyui-icedit"}
+    assert tasks()["CACHE"] == cache_dir()
+    if sys.platform == "linux":
+        assert cache_dir() == expected.get(variable, tmp_path / ".cache" / "comfyui-icedit")
+
+
+def test_the_cache_of_another_system(monkeypatch, tmp_path):
+    monkeypatch.delenv("ICEDIT_CACHE", raising=False)
+    monkeypatch.setattr("platformdirs.user_cache_dir", lambda name, **_: f"{tmp_path}/Library/Caches/{name}")
+    assert tasks()["CACHE"] == cache_dir() == tmp_path / "Library" / "Caches" / "comfyui-icedit"
+
+
+def test_the_task_runner_does_not_print_the_arguments():
+    """nox prints the commands that it runs, and once more when they fail: an address in them may hold a password."""
+    session = MagicMock(posargs=["--server", "http://me:s3cret@x"])
+    tasks()["edit"](session)
+    (call,) = session.run.call_args_list
+    assert call.args == ("python", "-m", "headless")
+    assert "s3cret" in call.kwargs["env"]["ICEDIT_ARGUMENTS"]
+
+
+def test_arguments_by_the_environment(monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["headless"])
+    monkeypatch.setenv("ICEDIT_ARGUMENTS", '["--workflow", "nowhere.json"]')
+    assert main() == 2
+    assert "nowhere.json cannot be read" in capsys.readouterr().err
+    assert "ICEDIT_ARGUMENTS" not in os.environ, "not for the processes that are started here"
 
 
 def test_the_metadata_says_what_the_pack_is():

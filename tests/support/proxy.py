@@ -1,8 +1,9 @@
 """Stands between a client and a server, on the test's event loop, so that what happens to connections can be made."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from typing import Any
 
 import aiohttp
 from aiohttp import web
@@ -11,13 +12,18 @@ HOP_BY_HOP = {"host", "content-length", "transfer-encoding", "content-encoding",
 
 
 class Proxy:
-    """Passes everything on. Sockets are cut by `cut`, kept silent while `muted`; while `down` nothing is answered."""
+    """Passes everything on. Sockets are cut by `cut`, kept silent while `muted`; while `down` nothing is answered.
+
+    `instead` may answer a request in the server's place, as gateways do that want a login, or raise what they answer.
+    """
 
     def __init__(self, server: str, session: aiohttp.ClientSession) -> None:
         self.url = ""
         self.muted = False
         self.down: str | None = None
         self.requests: list[str] = []
+        self.received: list[web.Request] = []
+        self.instead: Callable[[web.Request], web.StreamResponse | None] = lambda _: None
         self.sockets: list[tuple[web.Request, web.WebSocketResponse]] = []
         self.linger = asyncio.Event()
         self.linger.set()
@@ -33,16 +39,35 @@ class Proxy:
     async def say(self, text: str) -> None:
         """To every client, in the server's name."""
         for _, socket in self.sockets:
-            await socket.send_str(text)
+            if not socket.closed:
+                await socket.send_str(text)
+
+    async def running(self) -> str:
+        """The id of the prompt that the server works on, once there is one."""
+        while not (running := (await self.queue())["queue_running"]):
+            await asyncio.sleep(0.05)
+        return running[0][1]
+
+    async def queue(self) -> dict[str, list[Any]]:
+        async with self._session.get(f"{self._server}/queue") as answer:
+            return await answer.json()
+
+    async def post(self, path: str, body: dict[str, object]) -> None:
+        """To the server, past the gateway."""
+        async with self._session.post(f"{self._server}{path}", json=body):
+            pass
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         self.requests.append(request.path)
+        self.received.append(request)
         if self.down == "no answer":
             assert request.transport is not None
             request.transport.abort()
             return web.Response()
         if self.down == "gateway":
             return web.Response(status=503, text="<html>Service Unavailable</html>")
+        if (answer := self.instead(request)) is not None:
+            return answer
         if request.headers.get("Upgrade", "").lower() == "websocket":
             return await self._socket(request)
         headers = {name: value for name, value in request.headers.items() if name.lower() not in HOP_BY_HOP}
