@@ -106,7 +106,7 @@ def measure(sampled: dict[str, Any], vae: Any) -> dict[str, Any]:
     assert outcome is not None
     return {
         "evaluations": sum(outcome.evaluations.values()),
-        "planned": plan.most_steps,
+        "planned": plan.most_evaluations,
         "filter_seconds": round(statistics.median(filters), 2),
         "ksampler_seconds": round(statistics.median(plains), 2),
         "overhead": round(statistics.median(overheads), 4),

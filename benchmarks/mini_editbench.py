@@ -236,7 +236,7 @@ def filter_rows(stack: Stack, options: Options) -> Iterator[dict[str, Any]]:
     for setting in FILTERS:
         if options.wants("filter", *setting):
             judge, candidates, probe_steps, keep = setting
-            spent = Plan("resume", SEED, candidates, probe_steps, keep, STEPS).most_steps
+            spent = Plan("resume", SEED, candidates, probe_steps, keep, STEPS).most_evaluations
             row = {"judge": judge, "candidates": candidates, "probe_steps": probe_steps, "keep": keep}
             row |= {"edits": len(edits), "evaluations": spent}
             yield row | summary(edits, list(filtered(stack, model, edits, setting)))

@@ -1,4 +1,5 @@
-"""What users should see without opening the report: that their judge did not choose, and who did instead."""
+"""What users should see without opening the report: that their judge did not choose, and who did instead; that the
+model did not stay as it was."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -22,7 +23,24 @@ def notes(outcomes: Sequence[Outcome[Any]], judges: Sequence[Judge]) -> list[str
     found += [f"So the judge {judge.name} chose{_blind(judge)}." for judge in others if judge.name in silent]
     if failures and not silent:
         found.append("It chose by its other answers.")
-    return found
+    return found + _changes(outcomes)
+
+
+def _changes(outcomes: Sequence[Outcome[Any]]) -> list[str]:
+    changed = [outcome for outcome in outcomes if outcome.finished.changed]
+    if not changed:
+        return []
+    seeds = ", ".join(dict.fromkeys(str(outcome.winner) for outcome in changed))
+    said = (
+        f"The model did not answer as it had before judging (seed {seeds}): ComfyUI probably loaded it in another way "
+        "after the judge, and then computes a LoRA with other rounding."
+    )
+    if all(outcome.exact for outcome in changed):
+        return [f"{said} So the winner was run afresh from its first step; it is what KSampler gives."]
+    return [
+        f"{said} The winner was resumed all the same and differs a little from what KSampler gives. Set when_changed to "
+        "'run afresh' to get exactly that."
+    ]
 
 
 def _blind(judge: Judge) -> str:

@@ -5,6 +5,9 @@ from typing import Literal
 
 Mode = Literal["resume", "paper"]
 
+WhenChanged = Literal["run afresh", "resume"]
+"""What becomes of a winner whose model no longer answers as it did while probing."""
+
 SEEDS = 2**64
 """Seeds are unsigned 64-bit numbers; counting on from the last one starts again at 0."""
 
@@ -30,7 +33,7 @@ class Plan:
         seed: of the first candidate; the others count on from it.
         candidates: how many seeds are tried.
         probe_steps: steps before a candidate is judged for the first time.
-        keep: how many are kept for a second look after twice as many steps; mode "resume" only.
+        keep: how many are kept at most for a second look after twice as many steps; mode "resume" only.
         steps: steps of the whole schedule.
 
     Raises:
@@ -54,10 +57,6 @@ class Plan:
             raise ValueError(
                 "The schedule has no steps, so there is nothing to filter. Set steps to at least 1 and denoise above 0."
             )
-        if self.keep > self.candidates:
-            raise ValueError(
-                f"keep is {self.keep}, but there are only {self.candidates} candidates. Lower keep or add candidates."
-            )
         if self.probe_steps > self.steps:
             raise ValueError(
                 f"probe_steps is {self.probe_steps}, but the schedule has only {self.steps} steps. Lower probe_steps "
@@ -72,11 +71,12 @@ class Plan:
     def looks(self) -> tuple[Look, ...]:
         """The looks in order. Where keeping everybody would make the first one pointless, it is left out."""
         first, second = self.probe_steps, min(2 * self.probe_steps, self.steps)
-        if self.mode == "paper" or self.keep == 1 or first == self.steps:
+        keep = min(self.keep, self.candidates)
+        if self.mode == "paper" or keep == 1 or first == self.steps:
             return (Look(first, 1),)
-        if self.keep == self.candidates:
+        if keep == self.candidates:
             return (Look(second, 1),)
-        return (Look(first, self.keep), Look(second, 1))
+        return (Look(first, keep), Look(second, 1))
 
     def remaining(self, looks_done: int, candidates: int) -> int:
         """Steps that are still to be computed, at most, when `candidates` are left after so many looks."""
@@ -91,6 +91,19 @@ class Plan:
     def most_steps(self) -> int:
         """Steps of the whole run at most; none is computed twice in mode "resume"."""
         return self.remaining(0, self.candidates)
+
+    @property
+    def checks(self) -> int:
+        """Model evaluations that a winner of the last look costs more, to see whether the model still answers as it
+        did before each look."""
+        whole = self.looks[0].step == self.steps
+        return 0 if self.mode == "paper" or whole else len(self.looks)
+
+    @property
+    def most_evaluations(self) -> int:
+        """Model evaluations of the whole run at most, for samplers that need one for each step and models that answer
+        as before."""
+        return self.most_steps + self.checks
 
     @property
     def best_of_all_steps(self) -> int:

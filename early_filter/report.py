@@ -24,6 +24,7 @@ def report(outcomes: Sequence[Outcome[Any]], seconds: float) -> str:
             "steps": plan.steps,
             "seeds": [outcome.winner for outcome in outcomes],
             "filtered": all(outcome.filtered for outcome in outcomes),
+            "exact": all(outcome.exact for outcome in outcomes),
             "evaluations": _sum([evaluations(outcome) for outcome in outcomes]),
             "seconds": _sum([outcome.seconds for outcome in outcomes]) | {"total": seconds},
             "pictures": [_picture(outcome) for outcome in outcomes],
@@ -38,10 +39,11 @@ def evaluations(outcome: Outcome[Any]) -> dict[str, int]:
     One evaluation is one call of the model for all prompts together. The others' figures are exact for samplers that
     need one evaluation for each step, and in proportion for the rest.
     """
-    plan, whole = outcome.plan, outcome.full_run
+    plan, whole = outcome.plan, outcome.finished.full_run
     short = {steps: round(whole * steps / plan.steps) for steps in (plan.probe_steps, PAPER_STEPS)}
     return {
         "spent": sum(outcome.evaluations.values()),
+        "checks": outcome.finished.checks,
         "no_filter": whole,
         "best_of_all": plan.candidates * whole,
         "paper_scheme_same_probe": plan.candidates * short[plan.probe_steps] + whole,
@@ -68,6 +70,9 @@ def _picture(outcome: Outcome[Any]) -> Entry:
         "seed": outcome.winner,
         "filtered": outcome.filtered,
         "why": why(outcome),
+        "exact": outcome.exact,
+        "model_changed": outcome.finished.changed,
+        "run_afresh": outcome.finished.afresh,
         "evaluations": evaluations(outcome),
         "candidates": [_candidate(outcome, seed) for seed in outcome.plan.seeds],
         "looks": [_look(look) for look in outcome.looks],

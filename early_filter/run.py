@@ -15,13 +15,33 @@ Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
+class Finished(Generic[Result]):
+    """A seed at its end.
+
+    Attributes:
+        evaluations: of the model, done for finishing.
+        full_run: model evaluations of one whole run of this seed.
+        checks: how many of `evaluations` the model was asked although the answer was known, to compare it.
+        changed: the model did not answer as it had while probing.
+        afresh: so the seed was run again from its first step, instead of going on from what was probed.
+    """
+
+    result: Result
+    evaluations: int
+    full_run: int
+    checks: int = 0
+    changed: bool = False
+    afresh: bool = False
+
+
+@dataclass(frozen=True)
 class Work(Generic[Result]):
     """What the run needs from whoever can sample.
 
     Attributes:
         probe: sample a seed as far as a step; answers the model evaluations this took.
         show: decode the latest previews of these seeds, in order.
-        finish: sample a seed to its end; answers the result and the model evaluations this took.
+        finish: sample a seed to its end.
         forget: a seed is out; free what is held for it.
         expect: told how many steps are still to come at most, whenever that changes.
         failed: told of every failed judgement, to log it and to free memory.
@@ -31,7 +51,7 @@ class Work(Generic[Result]):
 
     probe: Callable[[int, int], int]
     show: Callable[[Sequence[int]], list[Edit]]
-    finish: Callable[[int], tuple[Result, int]]
+    finish: Callable[[int], Finished[Result]]
     forget: Callable[[int], None]
     expect: Callable[[int], None]
     failed: Callable[[Failure], None]
@@ -64,20 +84,27 @@ class Outcome(Generic[Result]):
         previews: each probed seed's latest preview.
         stopped_early: the winner passed every check before all candidates had been tried.
         evaluations: of the model, by seed, probing and finishing together.
-        full_run: model evaluations of one whole run of the winner's seed.
         seconds: spent in "sampling", "decoding", "judging".
     """
 
     plan: Plan
     winner: int
-    result: Result
+    finished: Finished[Result]
     looks: tuple[Seen, ...]
     failures: tuple[tuple[int, Failure], ...]
     previews: dict[int, Edit]
     stopped_early: bool
     evaluations: dict[int, int]
-    full_run: int
     seconds: dict[str, float]
+
+    @property
+    def result(self) -> Result:
+        return self.finished.result
+
+    @property
+    def exact(self) -> bool:
+        """Whether one uninterrupted run of the winner's seed gives this result."""
+        return self.finished.afresh or not self.finished.changed
 
     @property
     def filtered(self) -> bool:
@@ -122,19 +149,17 @@ class _Run(Generic[Result]):
         winner = left[0]
         self._work.expect(self._plan.remaining(len(self._seen), 1))
         with self._clock("sampling"):
-            result, evaluations = self._work.finish(winner)
-        probing = self._evaluations[winner] if self._plan.mode == "resume" else 0
-        self._evaluations[winner] += evaluations
+            finished = self._work.finish(winner)
+        self._evaluations[winner] += finished.evaluations
         return Outcome(
             self._plan,
             winner,
-            result,
+            finished,
             tuple(self._seen),
             tuple(self._failures),
             self._previews,
             self._stopped_early,
             self._evaluations,
-            probing + evaluations,
             self._seconds,
         )
 

@@ -13,17 +13,45 @@ Conds = dict[str, list[dict[str, Any]]]
 
 HOST_CONTROLS = ControlBase.__module__
 
+PICTURES = ("concat_latent_image", "concat_mask")
+"""Pictures for the model's input. The host stretches few of them over a batch (0 0 1 1), where it repeats everything
+else (0 1 0 1): a row would get the prompt of one picture with the pixels of another."""
+
+REPEATED = ("cross_attn", "pooled_output", "attention_mask", "mask", "reference_latents")
+"""What the host repeats from its first row where there is less of it than rows, and cuts where there is more."""
+
 
 def conditioning_rows(conds: Mapping[str, list[dict[str, Any]]], index: int, batch: int) -> Conds:
     """The conditioning that row `index` of a batch gets.
 
     Raises:
-        ValueError: a ControlNet of another pack has a hint for each picture, which only that pack could share out.
+        ValueError: pictures for another number of rows, or a ControlNet of another pack that has a hint for each
+            picture, which only that pack could share out.
     """
     if batch == 1:
         return {key: list(entries) for key, entries in conds.items()}
     rows = _Rows(index, batch)
-    return {key: [{name: rows.of(v) for name, v in cond.items()} for cond in entries] for key, entries in conds.items()}
+    found = {}
+    for key, entries in conds.items():
+        if (pictures := _pictures(entries)) not in (1, batch):
+            raise ValueError(
+                f"{key} holds the diptychs or pictures of {pictures} edits, and latent_image {batch} pictures, so which "
+                "belongs to which is not known. Use the latent of the same Diptych Conditioning; for several edits of "
+                "one picture repeat the picture before it (RepeatImageBatch), or connect one picture only and repeat "
+                "its latent (RepeatLatentBatch)."
+            )
+        found[key] = [{name: rows.of(value, name) for name, value in cond.items()} for cond in entries]
+    return found
+
+
+def unused_pictures(conds: Mapping[str, list[dict[str, Any]]], batch: int) -> int:
+    """How many pictures a batch of one has in its conditioning besides the first one, which alone the host uses."""
+    return max([0, *(_pictures(entries) - 1 for entries in conds.values())]) if batch == 1 else 0
+
+
+def _pictures(entries: list[dict[str, Any]]) -> int:
+    counts = [len(cond[name]) for cond in entries for name in PICTURES if isinstance(cond.get(name), Tensor)]
+    return max([1, *counts])
 
 
 class _Rows:
@@ -32,11 +60,13 @@ class _Rows:
         # The host puts prompts into one call only where they have the very same ControlNet.
         self._controls: dict[int, ControlBase] = {}
 
-    def of(self, value: Any) -> Any:
-        if isinstance(value, Tensor) and value.ndim > 1 and len(value) == self._batch:
-            return row(value, self._index)
+    def of(self, value: Any, name: str = "") -> Any:
+        if isinstance(value, Tensor):
+            # A mask without a batch is one for all rows.
+            batched = value.ndim > (2 if name == "mask" else 1) and len(value) > 1
+            return row(value, self._index) if batched and (len(value) == self._batch or name in REPEATED) else value
         if isinstance(value, list):
-            return [self.of(entry) for entry in value]
+            return [self.of(entry, name) for entry in value]
         if isinstance(value, ControlBase):
             if id(value) not in self._controls:
                 self._controls[id(value)] = self._control(value)

@@ -13,9 +13,10 @@ from torch import Tensor
 from ..early_filter.judge import Edit, Judge, Question
 from ..early_filter.plan import Plan
 from ..early_filter.previews import STORED, Panel, Preview, joined, left_half, right_half
-from ..early_filter.run import Outcome, Work, run
+from ..early_filter.run import Finished, Outcome, Work, run
 from ..early_filter.select import Failure
 from . import previews, tiles
+from .conditioning_rows import unused_pictures
 from .sampling import Process, Progress, Start, as_output, row, starts
 from .step_caches import unknown_wrapper
 from .tape import INTERRUPTS, Runs, poll, refuse_caches
@@ -34,6 +35,7 @@ class Filter:
         short: the short process of mode "paper", None in mode "resume".
         judges: in the order in which they are asked.
         source: the pictures to compare with, `b h w 3`; None takes the left half of the latent.
+        afresh: run the winner from its first step where the model no longer answers as while probing.
     """
 
     plan: Plan
@@ -45,6 +47,7 @@ class Filter:
     judges: tuple[Judge, ...]
     stop_early: bool = False
     source: Tensor | None = None
+    afresh: bool = True
 
 
 def filter_latent(settings: Filter, latent: Mapping[str, Any]) -> tuple[dict[str, Any], list[Outcome[Tensor]]]:
@@ -71,16 +74,21 @@ def filter_latent(settings: Filter, latent: Mapping[str, Any]) -> tuple[dict[str
     return as_output(latent, samples), outcomes
 
 
-def cautions(settings: Filter) -> list[str]:
-    """What users should know about their model before they trust the winner."""
+def cautions(settings: Filter, latent: Mapping[str, Any]) -> list[str]:
+    """What users should know about their model and conditioning before they trust the winner."""
+    found = []
     wrapper = unknown_wrapper(settings.process.model, settings.process.guider.model_options)
-    if wrapper is None or settings.plan.mode != "resume":
-        return []
-    note = (
-        f"The model carries a wrapper that is not ComfyUI's ({wrapper}). Resuming is right only if it keeps no state "
-        "between steps. If it does, as step caches do, set mode to 'paper'."
-    )
-    return [note]
+    if wrapper is not None and settings.plan.mode == "resume":
+        found.append(
+            f"The model carries a wrapper that is not ComfyUI's ({wrapper}). Resuming is right only if it keeps no "
+            "state between steps. If it does, as step caches do, set mode to 'paper'."
+        )
+    if left := unused_pictures(settings.process.guider.original_conds, len(latent["samples"])):
+        found.append(
+            f"The conditioning holds the diptychs or pictures of {left + 1} edits, and latent_image one picture: the "
+            "first is used, as KSampler does. Use the whole latent of the same Diptych Conditioning."
+        )
+    return found
 
 
 def _check(settings: Filter, rows: Sequence[Start], pictures: Sequence[range]) -> None:
@@ -88,11 +96,7 @@ def _check(settings: Filter, rows: Sequence[Start], pictures: Sequence[range]) -
         refuse_caches(settings.process)
     _check_instruction(settings)
     if settings.source is not None:
-        if len(pictures) != len(rows) != len(settings.source):
-            raise ValueError(
-                f"source holds {len(settings.source)} pictures, and latent_image {len(rows)} tiles, each with its part "
-                "of the picture in its left half. Leave source unconnected."
-            )
+        _check_source(len(settings.source), len(rows), len(pictures))
         return
     if settings.panel == "whole picture":
         raise ValueError(
@@ -103,6 +107,21 @@ def _check(settings: Filter, rows: Sequence[Start], pictures: Sequence[range]) -
         raise ValueError(
             "latent_image is empty, so its left half holds no picture to compare with. Use the latent of "
             "ICEFConditioning, or connect the picture before the edit to source."
+        )
+
+
+def _check_source(sources: int, rows: int, pictures: int) -> None:
+    if sources == rows:
+        return
+    if pictures != rows:
+        raise ValueError(
+            f"source holds {sources} pictures, and latent_image {rows} tiles, each with its part of the picture in its "
+            "left half. Leave source unconnected."
+        )
+    if sources != 1:
+        raise ValueError(
+            f"source holds {sources} pictures, and latent_image {rows}, so which belongs to which is not known. Connect "
+            "one picture, or one for each; for right half leave source unconnected."
         )
 
 
@@ -146,7 +165,7 @@ class _Picture:
 
     def __init__(self, settings: Filter, rows: Sequence[Start], places: range, progress: Progress, later: int) -> None:
         def runs(process: Process) -> list[Runs]:
-            return [Runs(process, rows[place], place, len(rows), progress) for place in places]
+            return [Runs(process, rows[place], place, len(rows), progress, settings.afresh) for place in places]
 
         self._settings, self._progress, self._later = settings, progress, later
         self._runs = runs(settings.process)
@@ -170,8 +189,8 @@ class _Picture:
     def _probe(self, seed: int, step: int) -> int:
         if self._short:
             ends = [runs.finish(seed) for runs in self._short]
-            self._latents[seed] = [latent for latent, _ in ends]
-            return sum(evaluations for _, evaluations in ends)
+            self._latents[seed] = [end.result for end in ends]
+            return sum(end.evaluations for end in ends)
         evaluations = sum(runs.probe(seed, step) for runs in self._runs)
         self._latents[seed] = [runs.preview(seed) for runs in self._runs]
         return evaluations
@@ -183,9 +202,16 @@ class _Picture:
         pictures = iter(previews.decode(self._settings.vae, latents, STORED))
         return [Preview(seed, joined([next(pictures) for _ in self._runs], panel), panel) for seed in seeds]
 
-    def _finish(self, seed: int) -> tuple[Tensor, int]:
+    def _finish(self, seed: int) -> Finished[Tensor]:
         ends = [runs.finish(seed) for runs in self._runs]
-        return torch.cat([samples for samples, _ in ends]), sum(evaluations for _, evaluations in ends)
+        return Finished(
+            torch.cat([end.result for end in ends]),
+            sum(end.evaluations for end in ends),
+            sum(end.full_run for end in ends),
+            sum(end.checks for end in ends),
+            any(end.changed for end in ends),
+            any(end.afresh for end in ends),
+        )
 
     def _forget(self, seed: int) -> None:
         for runs in self._runs:

@@ -118,24 +118,41 @@ class Start:
 
 
 def starts(model: Any, latent: Mapping[str, Any]) -> list[Start]:
-    """Each picture of a LATENT as it would be sampled alone.
+    """Each picture of a LATENT as it would be sampled alone, taken from its batch: with its own row of a seed's noises.
 
     Raises:
-        ValueError: no latent, several frames, or latents packed together (video with audio).
+        ValueError: no latent, several frames, latents packed together (video with audio), or rows of noise for another
+            batch.
     """
     samples = latent["samples"]
     if getattr(samples, "is_nested", False) or samples.ndim not in (4, 5) or len(samples) == 0:
         raise ValueError("latent_image is no picture latent, expected [batch, channels, height, width].")
+    rows = _noise_rows(latent, len(samples))
     ratios = [latent.get(SPACIAL)] + ([latent[TEMPORAL]] if TEMPORAL in latent else [])
     found = []
     for index in range(len(samples)):
         one = comfy.sample.fix_empty_latent_channels(model, samples[index : index + 1], *ratios)
         if one.ndim == 5 and one.shape[2] != 1:
             raise ValueError(f"latent_image holds a video of {one.shape[2]} frames. The filter works on pictures only.")
-        inds = latent.get("batch_index")
         mask = latent.get("noise_mask")
-        found.append(Start(one, None if mask is None else row(mask, index), None if inds is None else [inds[index]]))
+        # A mask without a batch is one for all pictures.
+        mask = mask if mask is None or mask.ndim == 2 else row(mask, index)
+        found.append(Start(one, mask, None if rows is None else [rows[index]]))
     return found
+
+
+def _noise_rows(latent: Mapping[str, Any], count: int) -> list[int] | None:
+    """For each picture which of a seed's noises it starts from, by the host's rules; None for the only one."""
+    rows = latent.get("batch_index")
+    if rows is None:
+        # As LatentFromBatch marks what it takes out of a batch.
+        return list(range(count)) if count > 1 else None
+    if len(rows) != count:
+        raise ValueError(
+            f"latent_image holds {count} pictures, but its batch_index says for {len(rows)} which noise they start "
+            "from. Some node before this one changed the number of pictures only; leave it out."
+        )
+    return list(rows)
 
 
 def run_guider(guider: Any, *args: Any, **kwargs: Any) -> Tensor:
@@ -169,6 +186,10 @@ class Progress:
     def expect(self, steps: int) -> None:
         """So many steps are still to come."""
         self.total = self.done + steps
+
+    def expect_more(self, steps: int) -> None:
+        """So many steps have to be done once more."""
+        self.total += steps
 
     def step(self, x0: Tensor, x: Tensor) -> None:
         """One more step is done."""

@@ -3,10 +3,15 @@
 The tape holds the model's outputs. Going on runs the sampler again from its first step with the same noise and answers
 the evaluations of before from the tape, so the result is bit for bit that of one run. Splitting the schedule instead
 would not be: samplers keep a history, and a noise mask needs the first noise.
+
+That holds while the model computes as before. It need not: a judge takes memory, and the host merges and rounds a LoRA
+into weights that are loaded fully, but applies it per call to those that are offloaded. So whoever finishes a seed asks
+the model once more for the last evaluation of every part that was recorded, and compares bits.
 """
 
 import copy
 import logging
+from collections.abc import Sequence, Set
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,6 +21,7 @@ import torch
 from comfy.patcher_extension import WrappersMP, add_wrapper_with_key
 from torch import Tensor
 
+from ..early_filter.run import Finished
 from .conditioning_rows import conditioning_rows
 from .sampling import Process, Progress, Start, run_guider
 from .step_caches import step_cache
@@ -32,13 +38,26 @@ class _Left(BaseException):
     """Ends a sampler after a step. Not an Exception: samplers may catch those."""
 
 
+class _Changed(BaseException):
+    """Ends a sampler whose model does not answer as it did before."""
+
+
 @dataclass
 class Tape:
-    """The model's outputs for one seed, each with the input that it answers, and the steps and preview they led to."""
+    """The model's outputs for one seed, each with the input that it answers, and the steps and preview they led to.
+
+    `parts` are the positions of the last output of each run that recorded: the model was loaded once for each run.
+    """
 
     outputs: list[tuple[Fingerprint, list[Tensor | None]]] = field(default_factory=list)
+    parts: set[int] = field(default_factory=set)
     steps: int = 0
     x0: Tensor | None = None
+
+    def cut(self, position: int) -> None:
+        """Drop the outputs from this position on."""
+        del self.outputs[position:]
+        self.parts = {min(part, position - 1) for part in self.parts if position}
 
 
 def poll() -> None:
@@ -47,10 +66,15 @@ def poll() -> None:
 
 
 class Runs:
-    """All runs of one picture; a seed is probed as far as some step, later farther, and finished or forgotten."""
+    """All runs of one picture; a seed is probed as far as some step, later farther, and finished or forgotten.
 
-    def __init__(self, process: Process, start: Start, index: int, batch: int, progress: Progress) -> None:
-        self._process, self._start, self._progress = process, start, progress
+    `afresh`: a seed is finished from its first step where the model no longer answers as while probing.
+    """
+
+    def __init__(
+        self, process: Process, start: Start, index: int, batch: int, progress: Progress, afresh: bool = True
+    ) -> None:
+        self._process, self._start, self._progress, self._afresh = process, start, progress, afresh
         self._conds = conditioning_rows(process.guider.original_conds, index, batch)
         self._tapes: dict[int, Tape] = {}
 
@@ -61,6 +85,7 @@ class Runs:
         try:
             self._sample(seed, deck, stop=step)
         except _Left:
+            tape.parts.add(len(tape.outputs) - 1)
             return deck.evaluations
         raise ValueError(
             f"The sampler ended before step {step} of its {self._process.steps} steps, so it cannot be filtered. "
@@ -73,11 +98,23 @@ class Runs:
         assert x0 is not None
         return self._process.model.model.process_latent_out(x0)
 
-    def finish(self, seed: int) -> tuple[Tensor, int]:
-        """Run to the end; answers the samples, as the host's node would, and the evaluations done now."""
-        deck = _Deck(self._tapes.get(seed, Tape()), record=False)
-        samples = self._process.cast(self._sample(seed, deck, stop=None))
-        return samples, deck.evaluations
+    def finish(self, seed: int) -> Finished[Tensor]:
+        """Run to the end; the samples are what the host's node would answer."""
+        tape = self._tapes.get(seed, Tape())
+        deck = _Deck(tape, record=False, checked=self._checked(tape), leave_when_changed=self._afresh)
+        try:
+            samples = self._sample(seed, deck, stop=None)
+        except _Changed:
+            self._progress.expect_more(tape.steps)
+            again = _Deck(Tape(), record=False)
+            samples = self._process.cast(self._sample(seed, again, stop=None))
+            spent = deck.evaluations + again.evaluations
+            return Finished(samples, spent, again.asked, deck.checks, changed=True, afresh=True)
+        return Finished(self._process.cast(samples), deck.evaluations, deck.asked, deck.checks, deck.changed)
+
+    def _checked(self, tape: Tape) -> set[int]:
+        # What one run computed from the first step to the last is not mixed, whatever became of the model.
+        return set() if tape.steps >= self._process.steps and len(tape.parts) == 1 else tape.parts
 
     def forget(self, seed: int) -> None:
         self._tapes.pop(seed, None)
@@ -113,23 +150,31 @@ class Runs:
 
 
 class _Deck:
-    """Plays a tape to the sampler and, past its end, asks the model."""
+    """Plays a tape to the sampler and, past its end, asks the model; at the checked positions it does both.
 
-    def __init__(self, tape: Tape, record: bool) -> None:
-        self.tape, self.evaluations = tape, 0
-        self._record, self._position = record, 0
+    `asked` counts what the sampler wanted to know, `evaluations` what the model was asked, `checks` those of them that
+    the tape knew.
+    """
+
+    def __init__(
+        self, tape: Tape, record: bool, checked: Set[int] = frozenset(), leave_when_changed: bool = False
+    ) -> None:
+        self.tape, self.asked, self.evaluations, self.checks, self.changed = tape, 0, 0, 0, False
+        self._record, self._checked, self._leave_when_changed = record, checked, leave_when_changed
 
     def answer(self, executor: Any, *args: Any) -> list[Tensor | None]:
         poll()
         _, conds, x, timestep, *_ = args
-        fingerprint = _fingerprint(x, timestep)
-        if self._position < len(self.tape.outputs):
-            asked, outputs = self.tape.outputs[self._position]
-            self._position += 1
+        fingerprint, position = _fingerprint(x, timestep), self.asked
+        self.asked += 1
+        if position < len(self.tape.outputs):
+            asked, outputs = self.tape.outputs[position]
             if asked == fingerprint:
+                if position in self._checked:
+                    self._check(outputs, executor(*args))
                 return [torch.zeros_like(x) if output is None else output.to(x.device, copy=True) for output in outputs]
             log.warning("The sampler does not repeat itself with the same seed; evaluating again instead of resuming.")
-            del self.tape.outputs[self._position - 1 :]
+            self.tape.cut(position)
         outputs = executor(*args)
         self.evaluations += 1
         if self._record:
@@ -139,19 +184,36 @@ class _Deck:
                 for cond, output in zip(conds, outputs, strict=True)
             ]
             self.tape.outputs.append((fingerprint, kept))
-            self._position += 1
         return outputs
+
+    def _check(self, known: Sequence[Tensor | None], found: Sequence[Tensor]) -> None:
+        """The answer stands in its place among the others, so what keeps a state goes on from there."""
+        self.evaluations += 1
+        self.checks += 1
+        pairs = zip(known, found, strict=True)
+        if all(old is None or torch.equal(_bits(old), _bits(new.to("cpu"))) for old, new in pairs):
+            return
+        self.changed = True
+        if self._leave_when_changed:
+            raise _Changed
+
+
+def _bits(tensor: Tensor) -> Tensor:
+    """As integers, of which NaN is one like the others."""
+    return tensor.view({2: torch.int16, 4: torch.int32, 8: torch.int64}[tensor.element_size()])
 
 
 def _fingerprint(x: Tensor, timestep: Tensor) -> Fingerprint:
     """Equal for equal bits."""
-    bits = x.view({2: torch.int16, 4: torch.int32, 8: torch.int64}[x.element_size()])
-    return int(bits.sum(dtype=torch.int64)), tuple(timestep.flatten().tolist())
+    return int(_bits(x).sum(dtype=torch.int64)), tuple(timestep.flatten().tolist())
 
 
 def refuse_caches(process: Process) -> None:
     """Step caches count the model's own calls, of which a tape leaves out the first: they would go on with the state
-    of another seed.
+    of another seed, or with none.
+
+    Asking for one evaluation again does not show it. A cache that was to compute that step gives the same bits, and its
+    decisions about the steps after it depend on more than this one.
 
     Raises:
         ValueError: when the model carries one.

@@ -10,7 +10,7 @@ from torch import Tensor
 from ..early_filter.judge import Judge
 from ..early_filter.judges.pixels import PixelJudge
 from ..early_filter.notes import notes
-from ..early_filter.plan import SEEDS, Mode, Plan
+from ..early_filter.plan import SEEDS, Mode, Plan, WhenChanged
 from ..early_filter.previews import Panel
 from ..early_filter.report import report
 from ..early_filter.run import Outcome
@@ -22,8 +22,9 @@ from .types import Judge as JudgePort
 MAX_SEED = SEEDS - 1
 SEED = (
     "Seed of the first candidate; the others count on from it. The output seed tells which one won: KSampler with that "
-    "seed gives the same result, bit for bit. In a batch every picture is filtered and sampled as if it were alone, "
-    "each with the same candidates' seeds."
+    "seed gives the same result, bit for bit, with the model loaded in the same way (when_changed sees to it). In a "
+    "batch every picture gets a winner of its own: what KSampler gives for it with that seed when Latent From Batch takes "
+    "it out."
 )
 
 
@@ -49,7 +50,7 @@ def _filter_inputs() -> list[io.Input]:
             min=1,
             max=64,
             tooltip="How many candidates are kept for a second look after twice as many steps. 1: judge only once. "
-            "Some edits show late, so 2 is safer. Mode paper does not use it.",
+            "Some edits show late, so 2 is safer. More than candidates means all. Mode paper does not use it.",
         ),
         io.Combo.Input(
             "mode",
@@ -83,6 +84,16 @@ def _filter_inputs() -> list[io.Input]:
             tooltip="Judge each candidate as soon as it is probed, and stop at the first one that passes all checks. "
             "Needs a judge that makes checks. Saves steps, but loads sampler and judge in turns. Mode paper does not "
             "use it.",
+        ),
+        io.Combo.Input(
+            "when_changed",
+            options=list(get_args(WhenChanged)),
+            default="run afresh",
+            optional=True,
+            tooltip="A judge takes memory, and a LoRA on a model that ComfyUI then loads in another way is computed with "
+            "other rounding. The sampler finds it out by asking the model again. run afresh: the winner is run again "
+            "from its first step and is what KSampler gives. resume: it goes on and differs a little. Mode paper does "
+            "not use it.",
         ),
     ]
 
@@ -207,17 +218,19 @@ def _filtered(
     judge: Judge | None = None,
     source: Tensor | None = None,
     stop_early: bool = False,
+    when_changed: WhenChanged = "run afresh",
 ) -> io.NodeOutput:
     start = time.perf_counter()
     plan = Plan(mode, seed, candidates, probe_steps, keep, process.steps)
     short = shortened(probe_steps) if mode == "paper" else None
     judges = (PixelJudge(),) if judge is None else (judge, PixelJudge())
-    settings = early_filter.Filter(plan, process, short, vae, instruction, panel, judges, stop_early, source)
-    latent, outcomes = early_filter.filter_latent(settings, latent)
-    messages.show(cls, early_filter.cautions(settings) + notes(outcomes, judges))
+    afresh = when_changed == "run afresh"
+    settings = early_filter.Filter(plan, process, short, vae, instruction, panel, judges, stop_early, source, afresh)
+    result, outcomes = early_filter.filter_latent(settings, latent)
+    messages.show(cls, early_filter.cautions(settings, latent) + notes(outcomes, judges))
     sheets = contact_sheets(outcomes)
     text = report(outcomes, time.perf_counter() - start)
-    return io.NodeOutput(latent, sheets, outcomes[0].winner, text, ui=_shown(cls, outcomes, sheets))
+    return io.NodeOutput(result, sheets, outcomes[0].winner, text, ui=_shown(cls, outcomes, sheets))
 
 
 def _shown(cls: type[io.ComfyNode], outcomes: Sequence[Outcome[Any]], sheets: Tensor) -> dict[str, Any]:

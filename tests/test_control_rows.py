@@ -53,7 +53,7 @@ def one(batch, index):
         ((tokens, options),) = batch[name]
         row = {key: v[index : index + 1] if isinstance(v, torch.Tensor) else v for key, v in options.items()}
         conds[name] = [[tokens[index : index + 1], row]]
-    return conds | {"latent_image": latent}
+    return conds | {"latent_image": latent | {"batch_index": [index]}}
 
 
 COMMON = {"steps": 2, "cfg": 3.0, "sampler_name": "euler", "scheduler": "simple", "denoise": 1.0}

@@ -14,7 +14,7 @@ from icedit.early_filter.notes import notes
 from icedit.early_filter.plan import Look, Plan
 from icedit.early_filter.previews import Preview, joined
 from icedit.early_filter.report import report
-from icedit.early_filter.run import Outcome, Work, run
+from icedit.early_filter.run import Finished, Outcome, Work, run
 from icedit.early_filter.sheet import BORDER, Grid, captions, contact_sheets
 from icedit.early_filter.similar import duplicates
 from support.judges import Question, ScriptedJudge, by_seed
@@ -26,9 +26,13 @@ class Interrupt(BaseException):
 
 @dataclass
 class Bench:
-    """Samples and decodes by noting it: a seed's picture is grey noise of its own, one step costs one evaluation."""
+    """Samples and decodes by noting it: a seed's picture is grey noise of its own, one step costs one evaluation, and
+    what was probed is checked once for each look."""
 
     plan: Plan
+    changed: bool = False
+    afresh: bool = True
+    looked_at: dict[int, int] = field(default_factory=dict)
     looks_like: dict[int, int] = field(default_factory=dict)
     reached: dict[int, int] = field(default_factory=dict)
     held: set[int] = field(default_factory=set)
@@ -41,6 +45,7 @@ class Bench:
     def probe(self, seed: int, step: int) -> int:
         self.held.add(seed)
         before, self.reached[seed] = self.reached.get(seed, 0), step
+        self.looked_at[seed] = self.looked_at.get(seed, 0) + 1
         self.done += step - before
         return step - before
 
@@ -48,10 +53,14 @@ class Bench:
         self.shown.append(tuple(seeds))
         return [Preview(seed, picture(self.looks_like.get(seed, seed)), "whole picture") for seed in seeds]
 
-    def finish(self, seed: int) -> tuple[str, int]:
-        evaluations = self.plan.steps - (self.reached[seed] if self.plan.mode == "resume" else 0)
-        self.done += evaluations
-        return f"sample {seed}", evaluations
+    def finish(self, seed: int) -> Finished[str]:
+        steps, checks, changed = self.plan.steps, 0, False
+        if self.plan.mode == "resume" and self.reached[seed] < steps:
+            checks, changed = 1 if self.changed and self.afresh else self.looked_at[seed], self.changed
+        afresh = changed and self.afresh
+        done = steps - (self.reached[seed] if self.plan.mode == "resume" and not afresh else 0)
+        self.done += done
+        return Finished(f"sample {seed}", done + checks, steps, checks, changed, afresh)
 
     def poll(self) -> None:
         if self.interrupted:
@@ -81,24 +90,27 @@ def prefer(*order: int):
 
 
 @pytest.mark.parametrize(
-    ("changes", "steps"),
+    ("changes", "steps", "checks"),
     [
-        ({}, 6 * 4 + 2 * 4 + 20),
-        ({"keep": 1}, 6 * 4 + 24),
-        ({"keep": 6}, 6 * 8 + 20),
-        ({"candidates": 1, "keep": 1}, 28),
-        ({"probe_steps": 20}, 6 * 20 + 2 * 8 + 0),
-        ({"probe_steps": 28}, 6 * 28),
-        ({"mode": "paper"}, 52),
-        ({"mode": "paper", "probe_steps": 10}, 88),
-        ({"mode": "paper", "probe_steps": 10, "candidates": 12, "steps": 50}, 170),
+        ({}, 6 * 4 + 2 * 4 + 20, 2),
+        ({"keep": 1}, 6 * 4 + 24, 1),
+        ({"keep": 6}, 6 * 8 + 20, 1),
+        ({"candidates": 1, "keep": 1}, 28, 1),
+        ({"candidates": 1}, 28, 1),
+        ({"candidates": 4, "keep": 64}, 4 * 8 + 20, 1),
+        ({"probe_steps": 28}, 6 * 28, 0),
+        ({"mode": "paper"}, 52, 0),
+        ({"mode": "paper", "probe_steps": 10}, 88, 0),
+        ({"mode": "paper", "probe_steps": 10, "candidates": 12, "steps": 50}, 170, 0),
     ],
 )
-def test_the_budget_is_spent_exactly(changes, steps):
+def test_the_budget_is_spent_exactly(changes, steps, checks):
     bench = Bench(plan(**changes))
     scores = ScriptedJudge(by_seed(s3=1.0, s0=0.9))
     outcome = bench.run(scores)
-    assert bench.plan.most_steps == steps == bench.done == sum(outcome.evaluations.values())
+    assert bench.plan.most_steps == steps == bench.done
+    assert bench.plan.checks == checks == outcome.finished.checks
+    assert bench.plan.most_evaluations == steps + checks == sum(outcome.evaluations.values())
     # One bar: its end never moves when nobody leaves early.
     assert set(bench.totals) == {steps}
 
@@ -107,7 +119,7 @@ def test_other_schemes_are_reported_with_the_papers_numbers():
     bench = Bench(plan())
     told = json.loads(report([bench.run(ScriptedJudge(by_seed(s3=1.0)))], 1.5))
     assert told["evaluations"] == {
-        "spent": 52, "no_filter": 28, "best_of_all": 168, "paper_scheme_same_probe": 52, "paper_scheme_10_steps": 88,
+        "spent": 54, "checks": 2, "no_filter": 28, "best_of_all": 168, "paper_scheme_same_probe": 52, "paper_scheme_10_steps": 88,
     }  # fmt: skip
     assert set(told["seconds"]) == {"sampling", "decoding", "judging", "total"}
 
@@ -115,7 +127,6 @@ def test_other_schemes_are_reported_with_the_papers_numbers():
 @pytest.mark.parametrize(
     ("changes", "word"),
     [
-        ({"keep": 7}, "keep is 7"),
         ({"keep": 0}, "keep is 0"),
         ({"candidates": 0}, "candidates is 0"),
         ({"probe_steps": 29}, "only 28 steps"),
@@ -203,7 +214,7 @@ def test_paper_mode_is_one_running_maximum():
     assert judge.compared == [(0, 1), (0, 2), (0, 3), (3, 4), (3, 5)]
     assert judge.scored == []
     assert outcome.winner == 3
-    assert outcome.full_run == 28
+    assert outcome.finished.full_run == 28
 
 
 def test_paper_mode_takes_scores_where_a_judge_cannot_compare():
@@ -252,6 +263,26 @@ def test_users_are_told_once_who_chose_in_place_of_their_judge(judge, said):
     judges = (judge, PixelJudge())
     outcomes = [Bench(plan(seed=0)).run(*judges) for _ in range(2)]
     assert notes(outcomes, judges) == said
+
+
+def test_users_are_told_that_the_model_changed_and_what_became_of_the_winner():
+    judge = ScriptedJudge(by_seed(s4=1.0))
+    outcomes = [Bench(plan(), changed=True).run(judge), Bench(plan()).run(judge)]
+    (note,) = notes(outcomes, (judge,))
+    assert "(seed 4)" in note
+    assert note.endswith("it is what KSampler gives.")
+    told = json.loads(report(outcomes, 0.0))
+    assert (told["exact"], [entry["model_changed"] for entry in told["pictures"]]) == (True, [True, False])
+    assert told["pictures"][0]["run_afresh"]
+    assert told["pictures"][0]["evaluations"] == {
+        "spent": 32 + 1 + 28, "checks": 1, "no_filter": 28, "best_of_all": 168, "paper_scheme_same_probe": 52,
+        "paper_scheme_10_steps": 88,
+    }  # fmt: skip
+    resumed = Bench(plan(), changed=True, afresh=False).run(judge)
+    (note,) = notes([resumed], (judge,))
+    assert "Set when_changed to 'run afresh'" in note
+    told = json.loads(report([resumed], 0.0))
+    assert (told["exact"], told["evaluations"]["spent"]) == (False, 54)
 
 
 def test_users_are_told_that_nobody_chose():

@@ -77,13 +77,17 @@ def counting(model):
 @pytest.mark.parametrize(
     ("changes", "calls"),
     [
-        ({}, 52),
+        # The winner is asked again once for each look.
+        ({}, 52 + 2),
         ({"mode": "paper"}, 52),
         ({"mode": "paper", "probe_steps": 10}, 88),
-        ({"keep": 1}, 48),
-        ({"denoise": 0.5}, 52),
+        ({"keep": 1}, 48 + 1),
+        ({"keep": 64}, 6 * 8 + 20 + 1),
+        ({"denoise": 0.5}, 52 + 2),
         # Heun asks twice in every step but the last; a probe ends between the two.
-        ({"sampler_name": "heun"}, 6 * 7 + 2 * 8 + (55 - 15)),
+        ({"sampler_name": "heun"}, 6 * 7 + 2 * 8 + (55 - 15) + 2),
+        # Nothing is mixed from two runs.
+        ({"probe_steps": 28}, 6 * 28),
     ],
 )
 def test_the_model_is_called_as_often_as_planned(sampled, models, changes, calls):
@@ -226,13 +230,14 @@ def test_each_picture_of_a_batch_gets_its_own_winner_as_if_it_were_alone(host, s
     assert seed == 5
     assert previews.shape[0] == 2
     for index, winner in enumerate(report["seeds"]):
-        alone = {"latent_image": {key: value[index : index + 1] for key, value in batch["latent_image"].items()}}
+        (one,) = host.call("LatentFromBatch", samples=batch["latent_image"], batch_index=index, length=1)
+        alone = {"latent_image": one}
         for name in ("positive", "negative"):
             ((tokens, options),) = batch[name]
             one = {key: v[index : index + 1] if isinstance(v, torch.Tensor) else v for key, v in options.items()}
             alone[name] = [[tokens[index : index + 1], one]]
         assert torch.equal(samples[index : index + 1], plain(**alone, seed=winner, cfg=3.0))
-    assert report["evaluations"]["spent"] == 2 * (3 * 1 + 3)
+    assert report["evaluations"]["spent"] == 2 * (3 * 1 + 3 + 1)
 
 
 def in_tiles(latent, noise_rows):
@@ -263,7 +268,7 @@ def test_the_tiles_of_a_picture_get_one_winner(host, sampled, plain, models, mod
             row = {key: v[index : index + 1] if isinstance(v, torch.Tensor) else v for key, v in options.items()}
             conds[name] = [[tokens[index : index + 1], row]]
         assert torch.equal(samples[index : index + 1], plain(latent_image=one, **conds, seed=winner))
-    assert report["evaluations"]["spent"] == count[0] == 4 * (3 * 1 + (3 if mode == "resume" else 4))
+    assert report["evaluations"]["spent"] == count[0] == 4 * (3 * 1 + (3 + 1 if mode == "resume" else 4))
     assert report["evaluations"]["no_filter"] == 4 * 4
     (source,) = host.call("VAEDecode", vae=models["vae"], samples={"samples": batch["latent_image"]["samples"]})
     first = judge.questions[0]
@@ -352,7 +357,6 @@ def test_whole_pictures_of_an_edit_model(host, models, tmp_path):
         ({"sampler_name": "dpm_adaptive"}, "chooses its own steps"),
         ({"sampler_name": "dpm_fast"}, "chooses its own steps"),
         ({"probe_steps": 5}, "only 4 steps"),
-        ({"keep": 4}, "only 3 candidates"),
         ({"denoise": 0.0}, "no steps"),
         ({"denoise": math.nan}, "denoise is nan, expected 0 to 1"),
         ({"cfg": math.nan}, "cfg is nan, expected a finite number"),
