@@ -160,29 +160,73 @@ def test_the_hosts_own_wrappers_are_not(host, filtered, models, caplog):
     assert "wrapper" not in caplog.text
 
 
-def test_a_cache_that_starts_anew_at_the_first_step_would_go_on_with_another_seeds_state(host, edit, models):
-    """What the refusal prevents: a winner that is not what KSampler gives, without a word."""
+def every_second(kept, apply_model, args):
+    """Computes every second step."""
+    first = float(args["timestep"].max()) == 1
+    kept["calls"] = 0 if first else kept["calls"] + 1
+    if kept["calls"] % 2 == 0:
+        kept["output"] = apply_model(args["input"], args["timestep"], **args["c"])
+    return kept["output"]
+
+
+def wavespeed_like(kept, apply_model, args):
+    """Computes when the input differs much from that of the last step that was computed."""
+    x, first = args["input"], float(args["timestep"].max()) == 1
+    if first or float((x - kept["x"]).norm() / kept["x"].norm()) > 0.6:
+        kept |= {"x": x.clone(), "output": apply_model(x, args["timestep"], **args["c"])}
+    return kept["output"]
+
+
+def teacache_like(kept, apply_model, args):
+    """Computes when what has changed since the last step that was computed adds up; no change counts too."""
+    x, first = args["input"], float(args["timestep"].max()) == 1
+    if not first:
+        kept["sum"] += 0.3 + 0.01 * float((x - kept["x"]).norm() / kept["x"].norm())
+    kept["x"] = x.clone()
+    if first or kept["sum"] > 1:
+        kept |= {"sum": 0.0, "output": apply_model(x, args["timestep"], **args["c"])}
+    return kept["output"]
+
+
+@pytest.fixture
+def resumed(edit):
+    """Seed 3 in one run, and gone on with after some probes (seed, step)."""
     from icedit.host.early_filter import Runs
     from icedit.host.sampling import Progress, ksampler_process, starts
 
-    kept = []
+    def run(model, steps, probes):
+        process = ksampler_process(model, steps, 1.0, "euler", "simple", edit["positive"], edit["negative"], 1.0)
+        (start,) = starts(model, edit["latent_image"])
+        whole, gone_on = (Runs(process, start, 0, 1, Progress(model, 100)) for _ in range(2))
+        result = whole.finish(3).result
+        for seed, step in probes:
+            gone_on.probe(seed, step)
+        return result, gone_on.finish(3)
 
-    def every_second(apply_model, args):
-        if float(args["timestep"].max()) == 1:
-            kept.clear()
-        computed = len(kept) % 2 == 0
-        kept.append(apply_model(args["input"], args["timestep"], **args["c"]) if computed else kept[-1])
-        return kept[-1]
+    return run
 
-    model = wrapped(models["model"], every_second)
-    process = ksampler_process(model, 4, 1.0, "euler", "simple", edit["positive"], edit["negative"], 1.0)
-    (start,) = starts(model, edit["latent_image"])
 
-    def runs():
-        return Runs(process, start, 0, 1, Progress(model, 100))
+@pytest.mark.parametrize("cache", [every_second, wavespeed_like])
+def test_a_cache_left_with_another_seeds_state_is_found_out(resumed, models, cache):
+    """A wrapper that nobody knows by name: its skipped step comes out otherwise when it is asked for again."""
+    model = wrapped(models["model"], functools.partial(cache, {}))
+    whole, finished = resumed(model, 6, [(3, 2), (4, 2)])
+    assert (finished.changed, finished.afresh) == (True, True)
+    assert torch.equal(finished.result, whole)
 
-    whole, _ = runs().finish(3)
-    resumed = runs()
-    for seed in (3, 4):
-        resumed.probe(seed, 1)
-    assert not torch.equal(resumed.finish(3)[0], whole)
+
+def test_an_easycache_would_not_be_found_out(host, resumed, models):
+    """Why names are still refused: it computes the step that is asked for again, but decides by the two before it."""
+    settings = SETTINGS | {"reuse_threshold": 3.0, "start_percent": 0.0}
+    (model,) = host.call("EasyCache", model=models["model"], **settings)
+    whole, finished = resumed(model, 6, [(3, 2), (4, 2)])
+    assert not finished.changed
+    assert not torch.equal(finished.result, whole)
+
+
+def test_a_teacache_would_not_be_found_out(resumed, models):
+    """Here it has the right state, gives the right answer, and counts it twice."""
+    model = wrapped(models["model"], functools.partial(teacache_like, {}))
+    whole, finished = resumed(model, 6, [(3, 2)])
+    assert not finished.changed
+    assert not torch.equal(finished.result, whole)
