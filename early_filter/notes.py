@@ -37,10 +37,8 @@ def _changes(outcomes: Sequence[Outcome[Any]]) -> list[str]:
     )
     if all(outcome.exact for outcome in changed):
         return [f"{said} So the winner was run afresh from its first step; it is what KSampler gives."]
-    return [
-        f"{said} The winner was resumed all the same and differs a little from what KSampler gives. Set when_changed to "
-        "'run afresh' to get exactly that."
-    ]
+    advice = "Set when_changed to 'run afresh' to get exactly that."
+    return [f"{said} The winner was resumed all the same and differs a little from what KSampler gives. {advice}"]
 
 
 def _blind(judge: Judge) -> str:

@@ -35,10 +35,10 @@ def conditioning_rows(conds: Mapping[str, list[dict[str, Any]]], index: int, bat
     for key, entries in conds.items():
         if (pictures := _pictures(entries)) not in (1, batch):
             raise ValueError(
-                f"{key} holds the diptychs or pictures of {pictures} edits, and latent_image {batch} pictures, so which "
-                "belongs to which is not known. Use the latent of the same Diptych Conditioning; for several edits of "
-                "one picture repeat the picture before it (RepeatImageBatch), or connect one picture only and repeat "
-                "its latent (RepeatLatentBatch)."
+                f"{key} holds the diptychs or pictures of {pictures} edits, and latent_image {batch} pictures, so "
+                "which belongs to which is not known. Use the latent of the same Diptych Conditioning. For several "
+                "results of one picture repeat its latent (RepeatLatentBatch), of several pictures repeat these before "
+                "Create Diptych (RepeatImageBatch)."
             )
         found[key] = [{name: rows.of(value, name) for name, value in cond.items()} for cond in entries]
     return found

@@ -120,8 +120,8 @@ def _check_source(sources: int, rows: int, pictures: int) -> None:
         )
     if sources != 1:
         raise ValueError(
-            f"source holds {sources} pictures, and latent_image {rows}, so which belongs to which is not known. Connect "
-            "one picture, or one for each; for right half leave source unconnected."
+            f"source holds {sources} pictures, and latent_image {rows}, so which belongs to which is not known. "
+            "Connect one picture, or one for each; for right half leave source unconnected."
         )
 
 

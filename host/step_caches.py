@@ -2,6 +2,9 @@
 
 The host's own are known by their names. Those of other packs mostly come in as the model's function wrapper, the one
 place for them before there were wrappers by key, and forget their state when they see the first step.
+
+Names are all there is to go by. Asking for one evaluation again finds a state out only where it changes that answer:
+an EasyCache computes it as before and then decides by the steps before it, a TeaCache may answer right and count twice.
 """
 
 from collections.abc import Callable, Mapping

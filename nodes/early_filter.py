@@ -22,9 +22,8 @@ from .types import Judge as JudgePort
 MAX_SEED = SEEDS - 1
 SEED = (
     "Seed of the first candidate; the others count on from it. The output seed tells which one won: KSampler with that "
-    "seed gives the same result, bit for bit, with the model loaded in the same way (when_changed sees to it). In a "
-    "batch every picture gets a winner of its own: what KSampler gives for it with that seed when Latent From Batch takes "
-    "it out."
+    "seed gives the same result, bit for bit, while the model is loaded in the same way (see when_changed). In a batch "
+    "every picture gets a winner of its own: what KSampler gives for it, taken out with Latent From Batch."
 )
 
 
@@ -56,8 +55,9 @@ def _filter_inputs() -> list[io.Input]:
             "mode",
             options=list(get_args(Mode)),
             default="resume",
-            tooltip="resume: look into the real schedule and go on from there; nothing is computed twice. "
-            "paper: run every candidate through a short schedule of its own, then the winner from its start.",
+            tooltip="resume: look into the real schedule and go on from there; nothing is computed twice but one "
+            "evaluation for each look, to see whether the model is still the same. paper: run every candidate through "
+            "a short schedule of its own, then the winner from its start.",
         ),
         io.Combo.Input(
             "panel",
@@ -90,10 +90,10 @@ def _filter_inputs() -> list[io.Input]:
             options=list(get_args(WhenChanged)),
             default="run afresh",
             optional=True,
-            tooltip="A judge takes memory, and a LoRA on a model that ComfyUI then loads in another way is computed with "
-            "other rounding. The sampler finds it out by asking the model again. run afresh: the winner is run again "
-            "from its first step and is what KSampler gives. resume: it goes on and differs a little. Mode paper does "
-            "not use it.",
+            tooltip="A judge takes memory, and a LoRA on a model that ComfyUI then loads in another way is computed "
+            "with other rounding. The sampler finds it out by asking the model again. run afresh: the winner is run "
+            "again from its first step and is what KSampler gives. resume: it goes on and differs a little. Mode paper "
+            "does not use it.",
         ),
     ]
 

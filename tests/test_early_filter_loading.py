@@ -67,7 +67,7 @@ def run_out(monkeypatch):
 def filtered(host, vae, edit):
     """Runs EarlyFilterSampler with two looks; `after_look` is called with the look's number when it is judged."""
 
-    def run(model, after_look=lambda number: None, **changes):
+    def run(model, after_look=lambda _: None, **changes):
         looks = []
 
         def verdict(entry):

@@ -119,7 +119,8 @@ def test_other_schemes_are_reported_with_the_papers_numbers():
     bench = Bench(plan())
     told = json.loads(report([bench.run(ScriptedJudge(by_seed(s3=1.0)))], 1.5))
     assert told["evaluations"] == {
-        "spent": 54, "checks": 2, "no_filter": 28, "best_of_all": 168, "paper_scheme_same_probe": 52, "paper_scheme_10_steps": 88,
+        "spent": 54, "checks": 2, "no_filter": 28, "best_of_all": 168, "paper_scheme_same_probe": 52,
+        "paper_scheme_10_steps": 88,
     }  # fmt: skip
     assert set(told["seconds"]) == {"sampling", "decoding", "judging", "total"}
 

@@ -247,6 +247,7 @@ def _early_filter(graph: Graph, prepared: Prepared) -> Output:
         "mode": "resume",
         "panel": "right half",
         "stop_early": False,
+        "when_changed": "run afresh",
     }
     sampler = graph.add("EarlyFilterSampler", (830, 390), (400, 1000), values=values)
     graph.add("PreviewAny", (1300, 990), (400, 400), values={"source": sampler["report"]}, title="Report", in_api=False)
