@@ -50,7 +50,7 @@ WRONG: list[tuple[str, str, Any, str]] = [
     ("icedit", "InContextEditInstruction.editText", " ", "instruction is empty"),
     ("icedit_moe", "MoELoRALoader.lora_name", "gone.safetensors", "not in list"),
     ("icedit_moe", "MoELoRALoader.top_k", 9, "top_k"),
-    ("icedit_early_filter", "EarlyFilterSampler.keep", 4, "only 3 candidates"),
+    ("icedit_early_filter", "EarlyFilterSampler.probe_steps", 4, "only 3 steps"),
     ("icedit_early_filter", "EarlyFilterSampler.steps", 0, "smaller than min"),
     ("icedit", "DiptychCreate.image", "damaged.png", "damaged or incomplete"),
 ]
