@@ -37,8 +37,8 @@ def conditioning_rows(conds: Mapping[str, list[dict[str, Any]]], index: int, bat
             raise ValueError(
                 f"{key} holds the diptychs or pictures of {pictures} edits, and latent_image {batch} pictures, so "
                 "which belongs to which is not known. Use the latent of the same Diptych Conditioning. For several "
-                "results of one picture repeat its latent (RepeatLatentBatch), of several pictures repeat these before "
-                "Create Diptych (RepeatImageBatch)."
+                "results of one diptych repeat its latent (RepeatLatentBatch), of several pictures or a panorama "
+                "repeat these before Create Diptych (RepeatImageBatch)."
             )
         found[key] = [{name: rows.of(value, name) for name, value in cond.items()} for cond in entries]
     return found

@@ -72,7 +72,9 @@ def test_in_ksamplers_place(host, models, edits, sampler):
             (plain,) = host.call("KSampler", **common, seed=seed)
             assert torch.equal(latent["samples"], plain["samples"]), (masked, cfg)
             assert torch.isfinite(latent["samples"]).all()
-            spent = json.loads(report)["evaluations"]
+            told = json.loads(report)
+            spent = told["evaluations"]
+            assert not told["pictures"][0]["model_changed"]
             # Both probes, and of the winner only what its probe had not done.
             assert spent["no_filter"] < spent["spent"] < 2 * spent["no_filter"]
 
@@ -97,5 +99,7 @@ def test_in_custom_samplers_place(host, models, edits, sampler):
             (noise,) = host.call("RandomNoise", noise_seed=seed)
             plain, _ = host.call("SamplerCustomAdvanced", noise=noise, **common)
             assert torch.equal(latent["samples"], plain["samples"]), (masked, cfg)
-            spent = json.loads(report)["evaluations"]
+            told = json.loads(report)
+            spent = told["evaluations"]
+            assert not told["pictures"][0]["model_changed"]
             assert spent["no_filter"] < spent["spent"] < 3 * spent["no_filter"]

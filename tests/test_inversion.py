@@ -203,9 +203,9 @@ def test_it_takes_part_in_the_early_filter(host, inverted, models, sampled, show
         instruction="", candidates=3, probe_steps=1, keep=1, mode="resume", panel="right half", judge=judge,
     )  # fmt: skip
     assert seed == 5
-    assert json.loads(filtered)["evaluations"]["spent"] == 3 + 3
+    assert json.loads(filtered)["evaluations"]["spent"] == 3 + 1 + 3
     # The source was not inverted again; at cfg 3 the host asks for both prompts in one call or in two.
-    assert count[0] - 3 * STEPS in ((6,) if cfg == 1 else (6, 12))
+    assert count[0] - 3 * STEPS in ((7,) if cfg == 1 else (7, 14))
     assert torch.equal(result["samples"], sampled(model, latent, seed=5, cfg=cfg))
     assert judge.edits[0].panel.shape == (32, 32, 3)
 
