@@ -35,7 +35,7 @@ Fingerprint = tuple[int, tuple[float, ...]]
 
 
 class _Left(BaseException):
-    """Ends a sampler after a step. Not an Exception: samplers may catch those."""
+    """Ends a sampler where enough is known. Not an Exception: samplers may catch those."""
 
 
 class _Changed(BaseException):
@@ -101,7 +101,10 @@ class Runs:
     def finish(self, seed: int) -> Finished[Tensor]:
         """Run to the end; the samples are what the host's node would answer."""
         tape = self._tapes.get(seed, Tape())
-        deck = _Deck(tape, record=False, checked=self._checked(tape), leave_when_changed=self._afresh)
+        found = self._of_one_part(seed, tape)
+        if found is not None:
+            return found
+        deck = _Deck(tape, record=False, checked=tape.parts, leave_when_changed=self._afresh)
         try:
             samples = self._sample(seed, deck, stop=None)
         except _Changed:
@@ -112,9 +115,16 @@ class Runs:
             return Finished(samples, spent, again.asked, deck.checks, changed=True, afresh=True)
         return Finished(self._process.cast(samples), deck.evaluations, deck.asked, deck.checks, deck.changed)
 
-    def _checked(self, tape: Tape) -> set[int]:
-        # What one run computed from the first step to the last is not mixed, whatever became of the model.
-        return set() if tape.steps >= self._process.steps and len(tape.parts) == 1 else tape.parts
+    def _of_one_part(self, seed: int, tape: Tape) -> Finished[Tensor] | None:
+        """The end of a seed that one run has probed as far as its last step: whatever became of the model, it is not
+        mixed. None where it was not, or where the sampler wants to know more after its last step."""
+        if tape.steps < self._process.steps or len(tape.parts) != 1:
+            return None
+        deck = _Deck(tape, record=False, leave_at_end=True)
+        try:
+            return Finished(self._process.cast(self._sample(seed, deck, stop=None)), 0, deck.asked)
+        except _Left:
+            return None
 
     def forget(self, seed: int) -> None:
         self._tapes.pop(seed, None)
@@ -157,10 +167,16 @@ class _Deck:
     """
 
     def __init__(
-        self, tape: Tape, record: bool, checked: Set[int] = frozenset(), leave_when_changed: bool = False
+        self,
+        tape: Tape,
+        record: bool,
+        checked: Set[int] = frozenset(),
+        leave_when_changed: bool = False,
+        leave_at_end: bool = False,
     ) -> None:
         self.tape, self.asked, self.evaluations, self.checks, self.changed = tape, 0, 0, 0, False
-        self._record, self._checked, self._leave_when_changed = record, checked, leave_when_changed
+        self._record, self._checked = record, checked
+        self._leave_when_changed, self._leave_at_end = leave_when_changed, leave_at_end
 
     def answer(self, executor: Any, *args: Any) -> list[Tensor | None]:
         poll()
@@ -175,6 +191,8 @@ class _Deck:
                 return [torch.zeros_like(x) if output is None else output.to(x.device, copy=True) for output in outputs]
             log.warning("The sampler does not repeat itself with the same seed; evaluating again instead of resuming.")
             self.tape.cut(position)
+        if self._leave_at_end:
+            raise _Left
         outputs = executor(*args)
         self.evaluations += 1
         if self._record:

@@ -1,5 +1,6 @@
 """The model is loaded in another way after the judge: the host then computes a LoRA with other rounding."""
 
+import json
 from types import SimpleNamespace
 
 import pytest
@@ -173,6 +174,26 @@ def test_a_whole_run_that_was_judged_stays_the_one_that_was_judged(filtered, pla
     assert torch.equal(samples, before)
     assert report["exact"]
     assert spent(report) == (3 * STEPS, 0)
+
+
+@every(["fp8"], ["LoRA"])
+def test_a_sampler_that_asks_for_more_after_its_last_step_is_checked(host, vae, edit, model, run_out):
+    """Heun, where the last sigma is not 0."""
+    (guider,) = host.call("BasicGuider", model=model, conditioning=edit["positive"])
+    (method,) = host.call("KSamplerSelect", sampler_name="heun")
+    common = {
+        "guider": guider, "sampler": method, "sigmas": torch.tensor([1.0, 0.6, 0.3]),
+        "latent_image": edit["latent_image"],
+    }  # fmt: skip
+    judge = ScriptedJudge(lambda entry: run_out() or by_seed(s4=1.0)(entry))
+    latent, _, seed, report = host.call(
+        "EarlyFilterSamplerAdvanced", **common, seed=3, vae=vae, instruction="", candidates=2, probe_steps=2, keep=1,
+        mode="resume", panel="right half", judge=judge,
+    )  # fmt: skip
+    (noise,) = host.call("RandomNoise", noise_seed=seed)
+    plain, _ = host.call("SamplerCustomAdvanced", noise=noise, **common)
+    assert torch.equal(latent["samples"], plain["samples"])
+    assert spent(json.loads(report)) == (2 * 3 + 1 + 4, 1)
 
 
 @every(["fp8"], ["LoRA"])
