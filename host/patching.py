@@ -16,10 +16,11 @@ import comfy.utils
 from comfy.patcher_extension import WrappersMP
 from torch import Tensor, nn
 
-from ..moe_lora.checkpoint import RoutedWeights
 from ..moe_lora.errors import AdapterError, ModelMismatchError
+from ..moe_lora.routed import RoutedWeights
 from .bank import HeldAdapter, RoutedBank
-from .plain_lora import LOAD_FILL, host_patches
+from .flux_model import inner_path, way_out
+from .plain_lora import host_patches
 
 KEY = "icedit_moe_lora"
 
@@ -57,21 +58,21 @@ def apply_adapter(model: Any, held: HeldAdapter, strengths: Strengths) -> Any:
         ModelMismatchError: the file was made for another model.
         AdapterError: top_k asks for more experts than there are.
     """
-    adapter = held.adapter
-    _check_routed(model, adapter.routed)
+    adapter, inner = held.adapter, inner_path(model)
+    _check_routed(model, adapter.routed, inner)
     _check_top_k(adapter.routed, strengths.top_k)
-    patches = host_patches(model, adapter.plain, adapter.keys)
+    patches = host_patches(model, adapter)
     patched = model.clone()
     if strengths.overall == 0:
         # Adding zero times the patch would still round the weights again.
         return patched
     left_out = set(patches) - set(patched.add_patches(patches, strengths.overall))
     if left_out:
-        raise ModelMismatchError(f"ComfyUI would not patch {min(map(str, left_out))} of this model. {LOAD_FILL}")
+        raise ModelMismatchError(f"ComfyUI would not patch {min(map(str, left_out))} of this model. {way_out(model)}")
     if adapter.routed and strengths.routed != 0:
         key = f"{KEY}_{sum(name.startswith(KEY) for name in patched.additional_models)}"
         patched.set_additional_models(key, [held.bank_for(patched)])
-        patched.add_wrapper_with_key(WrappersMP.APPLY_MODEL, key, _Routing(key, strengths))
+        patched.add_wrapper_with_key(WrappersMP.APPLY_MODEL, key, _Routing(key, strengths, inner))
     return patched
 
 
@@ -81,20 +82,21 @@ def routed_bytes(model: Any, patched: Any) -> int:
     return sum(bank.model_size() for key in added for bank in patched.additional_models[key])
 
 
-def _check_routed(model: Any, routed: Sequence[RoutedWeights]) -> None:
+def _check_routed(model: Any, routed: Sequence[RoutedWeights], inner: str) -> None:
     kind = type(model.model).__name__
     for weights in routed:
         try:
-            linear = comfy.utils.get_attr(model.model, f"diffusion_model.{weights.path}")
+            linear = comfy.utils.get_attr(model.model, f"diffusion_model.{inner}{weights.path}")
             found = (linear.in_features, linear.out_features)
         except (AttributeError, KeyError, IndexError) as error:
             raise ModelMismatchError(
-                f"The file has experts for {weights.name}, but this model ({kind}) has no {weights.path}. {LOAD_FILL}"
+                f"The file has experts for {weights.name}, but this model ({kind}) has no {weights.path}. "
+                f"{way_out(model)}"
             ) from error
         if found != (weights.in_features, weights.out_features):
             raise ModelMismatchError(
                 f"{weights.name} in the file takes {weights.in_features} and gives {weights.out_features} features, "
-                f"but {weights.path} of this model ({kind}) takes {found[0]} and gives {found[1]}. {LOAD_FILL}"
+                f"but {weights.path} of this model ({kind}) takes {found[0]} and gives {found[1]}. {way_out(model)}"
             )
 
 
@@ -125,11 +127,12 @@ class _Routing:
     """The APPLY_MODEL wrapper of one adapter.
 
     torch.compile recompiles for every new function object, so they are kept: per diffusion model, for as long as it
-    lives (clones on other GPUs have their own).
+    lives (clones on other GPUs have their own). `inner` is where FLUX.1 lies in the diffusion model.
     """
 
     key: str
     strengths: Strengths
+    inner: str = ""
     placed: weakref.WeakKeyDictionary[nn.Module, dict[str, _Placed]] = field(default_factory=weakref.WeakKeyDictionary)
 
     def __call__(self, executor: Any, *args: Any, **kwargs: Any) -> Any:
@@ -149,7 +152,7 @@ class _Routing:
     def _forwards(self, model: nn.Module, bank: RoutedBank) -> Mapping[str, _Placed]:
         placed = self.placed.setdefault(model, {})
         for path, layer in zip(bank.paths, bank.layers, strict=True):
-            linear = comfy.utils.get_attr(model, path)
+            linear = comfy.utils.get_attr(model, f"{self.inner}{path}")
             before = linear.__dict__.get("forward")
             if path not in placed or not placed[path].made_from(linear, before, layer):
                 forward = _with_experts(before or type(linear).forward.__get__(linear), layer, self.strengths)

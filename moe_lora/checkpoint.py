@@ -1,94 +1,30 @@
 """Reading an adapter file: every key is understood and sound, or the whole file is refused."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from .errors import FileError
-from .flux_keys import RoutedKey, alpha_layer, plain_name, routed_key, routed_path
-from .layer import split_router
-
-SUFFIXES = (".safetensors", ".sft")
-DTYPES = (torch.float32, torch.float16, torch.bfloat16)
-DOWNLOAD = "Download the file again, for the paper's from huggingface.co/sanaka87/ICEdit-MoE-LoRA."
-
-
-@dataclass(frozen=True)
-class RoutedWeights:
-    """The tensors of one routed layer.
-
-    Attributes:
-        name: the layer in the file's words.
-        path: the layer in the host's diffusion model.
-        down: each expert's A, `rank in`.
-        up: each expert's B, `out rank`.
-        router: `experts in`, without bias.
-        alpha: None means alpha = rank, so scale 1.
-
-    Raises:
-        FileError: the shapes do not make a layer.
-    """
-
-    name: str
-    path: str
-    down: tuple[Tensor, ...]
-    up: tuple[Tensor, ...]
-    router: Tensor
-    alpha: float | None = None
-
-    def __post_init__(self) -> None:
-        first = f"{self.name}.lora_A.expert_0.weight"
-        if self.down[0].ndim != 2 or 0 in self.down[0].shape:
-            raise FileError(_wrong_shape(first, self.down[0], "[rank, inputs]"))
-        if self.up[0].ndim != 2 or 0 in self.up[0].shape:
-            raise FileError(_wrong_shape(f"{self.name}.lora_B.expert_0.weight", self.up[0], "[outputs, rank]"))
-        expected = [(f"{self.name}.lora_route.weight", self.router, (self.experts, self.in_features))]
-        for index, (down, up) in enumerate(zip(self.down, self.up, strict=True)):
-            expected.append((f"{self.name}.lora_A.expert_{index}.weight", down, (self.rank, self.in_features)))
-            expected.append((f"{self.name}.lora_B.expert_{index}.weight", up, (self.out_features, self.rank)))
-        for key, tensor, shape in expected:
-            if tensor.shape != shape:
-                raise FileError(
-                    _wrong_shape(key, tensor, f"{list(shape)}, as {first} has it for {self.experts} experts")
-                )
-            if tensor.dtype not in DTYPES:
-                raise FileError(
-                    f"{key} is stored as {_dtype(tensor.dtype)}, expected float32, float16 or bfloat16. {DOWNLOAD}"
-                )
-
-    @property
-    def experts(self) -> int:
-        return len(self.down)
-
-    @property
-    def rank(self) -> int:
-        return self.down[0].shape[0]
-
-    @property
-    def in_features(self) -> int:
-        return self.down[0].shape[1]
-
-    @property
-    def out_features(self) -> int:
-        return self.up[0].shape[0]
-
-    @property
-    def scale(self) -> float:
-        return 1.0 if self.alpha is None else self.alpha / self.rank
-
-    @property
-    def parameters(self) -> int:
-        return sum(tensor.numel() for tensor in (*self.down, *self.up, self.router))
-
-    def stacked(self, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-        """The two weights of a `layer.RoutedLoRA`: all A over the split router, and all B side by side."""
-        down = [tensor.to(dtype) for tensor in (*self.down, split_router(self.router))]
-        return torch.cat(down), torch.cat([tensor.to(dtype) for tensor in self.up], dim=1)
+from .errors import DOWNLOAD, FileError, wrong_shape
+from .files import mapped_tensors
+from .flux_keys import RoutedKey, alpha_layer, routed_key, routed_path
+from .header import AdapterHeader
+from .layouts import (
+    ALPHA,
+    BIAS,
+    DOWN,
+    MAGNITUDE,
+    UP,
+    HostLayout,
+    bundled_embedding,
+    host_layout,
+    plain_name,
+    read_key,
+)  # fmt: skip
+from .routed import RoutedWeights
 
 
 @dataclass(frozen=True)
@@ -96,14 +32,22 @@ class Adapter:
     """A whole adapter file.
 
     Attributes:
-        plain: the tensors of ordinary LoRA layers, in names that the host knows.
+        plain: the tensors of ordinary LoRA layers, in names that the host knows; alphas from the header among them.
         routed: the layers with experts; none for an ordinary LoRA file.
         keys: name in `plain` -> key in the file, for messages.
+        tensors: how many there are in the file.
+        layout: set when the host has to convert `plain` as a whole.
+        embeddings: names of the text embeddings in the file; they are no part of a diffusion model.
+        header_alphas: how many layers have their alpha from the file's header.
     """
 
     plain: Mapping[str, Tensor]
     routed: tuple[RoutedWeights, ...]
     keys: Mapping[str, str]
+    tensors: int = 0
+    layout: HostLayout | None = None
+    embeddings: tuple[str, ...] = ()
+    header_alphas: int = 0
 
     @cached_property
     def plain_parameters(self) -> int:
@@ -113,40 +57,30 @@ class Adapter:
     def routed_parameters(self) -> int:
         return sum(layer.parameters for layer in self.routed)
 
+    def in_memory(self) -> "Adapter":
+        """A copy that does not need the file."""
+        plain = {name: tensor.clone() for name, tensor in self.plain.items()}
+        return replace(self, plain=plain, routed=tuple(layer.in_memory() for layer in self.routed))
+
 
 def read_adapter(path: Path) -> Adapter:
-    """Read and check a safetensors file. Tensors stay on disk (memory-mapped) until they are used.
+    """Read and check a safetensors file. The file is free afterwards: it may be replaced or overwritten.
 
     Raises:
         FileError: unreadable, incomplete, unsound, or holding something that is not understood.
     """
-    return parse_adapter(read_tensors(path))
-
-
-def read_tensors(path: Path) -> dict[str, Tensor]:
-    """All tensors of a safetensors file, on the CPU.
-
-    Raises:
-        FileError: no safetensors file, or a damaged one.
-    """
-    if path.suffix.lower() not in SUFFIXES:
-        raise FileError(
-            f"{path.name} is not a safetensors file. Files of other kinds can run any code when they are opened, so "
-            "they are not read here. Use the .safetensors version."
-        )
     try:
-        with safe_open(path, framework="pt", device="cpu") as file:
-            return {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - it is no dict
-    except FileNotFoundError as error:
-        raise FileError(f"{path.name} is no longer there. Refresh the list of files (R) and choose another.") from error
-    except (SafetensorError, OSError, ValueError, TypeError, KeyError, AttributeError, RuntimeError) as error:
-        raise FileError(
-            f"{path.name} cannot be read as safetensors ({error}). It is damaged, not completely downloaded, or a "
-            f"file of another kind under this name. {DOWNLOAD}"
-        ) from error
+        return _copied(path)
+    except FileError as error:
+        # The frames of its traceback hold tensors that keep the file mapped, and a bad file is there to be replaced.
+        raise error.with_traceback(None) from error.__cause__
 
 
-def parse_adapter(tensors: Mapping[str, Tensor]) -> Adapter:
+def _copied(path: Path) -> Adapter:
+    return parse_adapter(*mapped_tensors(path)).in_memory()
+
+
+def parse_adapter(tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> Adapter:
     """Sort a file's tensors into ordinary and routed layers.
 
     Raises:
@@ -157,16 +91,32 @@ def parse_adapter(tensors: Mapping[str, Tensor]) -> Adapter:
     for key, tensor in tensors.items():
         _check_values(key, tensor)
         if alpha_layer(key) is not None and tensor.numel() != 1:
-            raise FileError(_wrong_shape(key, tensor, "one number"))
+            raise FileError(wrong_shape(key, tensor, "one number"))
+    layout = host_layout(tensors)
+    if layout is not None:
+        return Adapter(tensors, (), {key: key for key in tensors}, len(tensors), layout)
+    _check_one_adapter(tensors)
+    header = AdapterHeader.read(metadata)
+    embeddings = {key: name for key in tensors if (name := bundled_embedding(key)) is not None}
     routed = {key: part for key in tensors if (part := routed_key(key)) is not None}
     layers = {part.layer for part in routed.values()}
     alphas = {key: layer for key in tensors if key not in routed and (layer := alpha_layer(key)) in layers}
-    plain = {key: tensor for key, tensor in tensors.items() if key not in routed and key not in alphas}
+    if len(embeddings) == len(tensors):
+        raise FileError("The file holds text embeddings only, no LoRA. Put it into models/embeddings.")
+    plain = [key for key in tensors if not (key in routed or key in alphas or key in embeddings)]
     names = _unique((key, plain_name(key)) for key in plain)
+    named = {name: tensors[key] for name, key in names.items()}
+    _check_pairs(named, names)
+    added = _header_alphas(named, names, header)
+    routed_layers = _routed_layers(tensors, routed, alphas, header)
+    from_header = sum(layer.alpha is not None for layer in routed_layers) - len(alphas)
     return Adapter(
-        plain={name: plain[key] for name, key in names.items()},
-        routed=_routed_layers(tensors, routed, alphas),
+        plain=named | added,
+        routed=routed_layers,
         keys=names,
+        tensors=len(tensors),
+        embeddings=tuple(sorted(set(embeddings.values()))),
+        header_alphas=len(added) + from_header,
     )
 
 
@@ -179,6 +129,48 @@ def _check_values(key: str, tensor: Tensor) -> None:
         raise FileError(
             f"{key} contains NaN or infinite values, expected finite numbers. The file is damaged. {DOWNLOAD}"
         )
+
+
+def _check_one_adapter(keys: Iterable[str]) -> None:
+    adapters = {part.adapter for key in keys if (part := routed_key(key) or read_key(key)) is not None} - {None}
+    if len(adapters) > 1:
+        names = ", ".join(sorted(map(str, adapters))[:4])
+        raise FileError(
+            f"The file holds {len(adapters)} adapters ({names}), expected one. Save each in a file of its own (in "
+            "PEFT: save_pretrained with selected_adapters)."
+        )
+
+
+def _check_pairs(named: Mapping[str, Tensor], names: Mapping[str, str]) -> None:
+    """Half of a pair, and what goes with a pair only; the host would say nothing, or stop with a KeyError."""
+    for name, key in names.items():
+        for part, needed in ((DOWN, (UP,)), (UP, (DOWN,)), (BIAS, (DOWN, UP)), (MAGNITUDE, (DOWN, UP))):
+            missing = [other for other in needed if name.removesuffix(part) + other not in named]
+            if name.endswith(part) and missing:
+                raise FileError(
+                    f"{key} is in the file without {name.removesuffix(part)}{missing[0]}, which belongs to it, "
+                    f"expected both. {DOWNLOAD}"
+                )
+
+
+def _header_alphas(named: Mapping[str, Tensor], names: Mapping[str, str], header: AdapterHeader) -> dict[str, Tensor]:
+    """Alphas that only the header knows. A tensor of the file comes first: it says it for its layer."""
+    added = {}
+    for name, tensor in named.items():
+        base = name.removesuffix(DOWN)
+        if base == name or base + ALPHA in named or tensor.ndim == 0:
+            continue
+        layer, rank = base.partition(".")[2], tensor.shape[0]
+        alpha, said = header.alpha_of(layer, rank), header.rank_of(layer)
+        if alpha is None:
+            continue
+        if said is not None and said != rank:
+            raise FileError(
+                f"{names[name]} has rank {rank}, but the file's header says {said:g}, so nobody can know which scale "
+                "its alpha means, expected the same. Save the file again with diffusers."
+            )
+        added[base + ALPHA] = torch.tensor(alpha)
+    return added
 
 
 def _unique(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
@@ -194,7 +186,10 @@ def _unique(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
 
 
 def _routed_layers(
-    tensors: Mapping[str, Tensor], routed: Mapping[str, RoutedKey], alphas: Mapping[str, str | None]
+    tensors: Mapping[str, Tensor],
+    routed: Mapping[str, RoutedKey],
+    alphas: Mapping[str, str | None],
+    header: AdapterHeader,
 ) -> tuple[RoutedWeights, ...]:
     layers: dict[str, dict[tuple[str, int | None], str]] = {}
     for key, part in routed.items():
@@ -211,11 +206,16 @@ def _routed_layers(
         if other != key:
             raise FileError(f"{other} and {key} are two names of the same weight, expected one. {DOWNLOAD}")
     scales = _unique((key, routed_path(layer or "") or key) for key, layer in alphas.items())
-    return tuple(_routed_layer(path, tensors, parts, scales.get(path)) for path, parts in layers.items())
+    given = {path: float(tensors[key]) for path, key in scales.items()}
+    return tuple(_routed_layer(path, tensors, parts, given.get(path), header) for path, parts in layers.items())
 
 
 def _routed_layer(
-    path: str, tensors: Mapping[str, Tensor], parts: Mapping[tuple[str, int | None], str], alpha: str | None
+    path: str,
+    tensors: Mapping[str, Tensor],
+    parts: Mapping[tuple[str, int | None], str],
+    alpha: float | None,
+    header: AdapterHeader,
 ) -> RoutedWeights:
     some = routed_key(next(iter(parts.values())))
     name = some.layer if some else path
@@ -231,19 +231,12 @@ def _routed_layer(
             f"{', '.join(missing[:4])} missing, expected {experts} experts and one router there. {DOWNLOAD}"
         )
     weights = [tensors[parts[part]] for part in wanted]
-    return RoutedWeights(
+    layer = RoutedWeights(
         name=name,
         path=path,
         down=tuple(weights[:experts]),
         up=tuple(weights[experts:]),
         router=tensors[parts["route", None]],
-        alpha=None if alpha is None else float(tensors[alpha]),
+        alpha=alpha,
     )
-
-
-def _wrong_shape(key: str, tensor: Tensor, expected: str) -> str:
-    return f"{key} has the shape {list(tensor.shape)}, expected {expected}. {DOWNLOAD}"
-
-
-def _dtype(dtype: torch.dtype) -> str:
-    return str(dtype).removeprefix("torch.")
+    return layer if alpha is not None else replace(layer, alpha=header.alpha_of(name, layer.rank))

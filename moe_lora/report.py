@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 
 from .checkpoint import Adapter
+from .layouts import MAGNITUDE, UP
 
 
 def adapter_report(
@@ -16,7 +17,7 @@ def adapter_report(
         strength, expert_strength, top_k: as set.
         routed_bytes: memory of the experts and routers as they were loaded; 0 when they are not in use.
     """
-    plain = sum(key.endswith((".lora_B.weight", ".lora_up.weight", ".lora.up.weight")) for key in adapter.plain)
+    plain = sum(key.endswith(UP) for key in adapter.plain)
     total = _millions(adapter.plain_parameters + adapter.routed_parameters)
     if not adapter.routed:
         lines = [
@@ -29,19 +30,37 @@ def adapter_report(
         rank = _range(layer.rank for layer in adapter.routed)
         memory = f"{routed_bytes / 1e6:.1f} MB in memory" if routed_bytes else "not in use"
         lines = [
-            f"{name}: a MoE-LoRA, every one of its {_tensors(adapter)} tensors is used.",
+            f"{name}: a MoE-LoRA, every one of its {adapter.tensors} tensors is used.",
             f"{len(adapter.routed)} routed layers: {experts} experts of rank {rank}, top_k {top_k}, {memory}.",
             f"{plain} ordinary LoRA layers; {total} parameters, {_millions(adapter.routed_parameters)} of them routed.",
             f"strength {strength:g}, expert_strength {expert_strength:g}.",
         ]
+    lines += adapter_notes(adapter, name)
     if strength == 0:
         lines.append("At strength 0 this is the model as it came in.")
     return "\n".join(lines)
 
 
-def _tensors(adapter: Adapter) -> int:
-    alphas = sum(layer.alpha is not None for layer in adapter.routed)
-    return len(adapter.plain) + alphas + sum(2 * layer.experts + 1 for layer in adapter.routed)
+def adapter_notes(adapter: Adapter, name: str) -> list[str]:
+    """What is unusual about a file: where its scale comes from, what other loaders drop, what is not loaded here."""
+    notes = []
+    if adapter.header_alphas:
+        notes.append(f"alpha of {adapter.header_alphas} layers from the file's header, which ComfyUI's loader ignores.")
+    if (dora := sum(key.endswith(MAGNITUDE) for key in adapter.plain)) > 0:
+        notes.append(f"{dora} layers are DoRA, computed as PEFT trains it.")
+    if adapter.layout is not None:
+        notes.append(f"The file is {adapter.layout.name}.")
+    if adapter.embeddings:
+        notes.append(
+            f"Not used here: the text embeddings in the file ({', '.join(adapter.embeddings)}). They belong to "
+            f"the text encoder: put a copy of the file into models/embeddings and write embedding:{_stem(name)} into "
+            "the prompt."
+        )
+    return notes
+
+
+def _stem(name: str) -> str:
+    return name.replace("\\", "/").rpartition("/")[2].rpartition(".")[0]
 
 
 def _range(values: Iterable[int]) -> str:

@@ -90,11 +90,15 @@ def test_missing_half_of_an_ordinary_pair(refused, tensors, part):
     refused(tensors, "x_embedder.lora_")
 
 
-@pytest.mark.parametrize(
-    "key", ["transformer.mystery.weight", "transformer.transformer_blocks.9.attn.to_q.lora_A.weight", "noise"]
-)
+@pytest.mark.parametrize("key", ["transformer.mystery.weight", "noise"])
 def test_unknown_keys(refused, tensors, key):
-    refused(tensors | {key: torch.ones(4, 4)}, key, "would not be loaded", "every key")
+    refused(tensors | {key: torch.ones(4, 4)}, key, "would not be loaded", "every key", "layout that is not known")
+
+
+def test_keys_of_a_block_that_the_model_does_not_have(refused, tensors):
+    name = "transformer.transformer_blocks.9.attn.to_q.lora_"
+    extra = {f"{name}A.weight": torch.ones(2, 128), f"{name}B.weight": torch.ones(128, 2)}
+    refused(tensors | extra, f"{name}A.weight", "no such weight", "every key", "2 double and 2 single blocks")
 
 
 def test_a_stray_alpha(refused, tensors):
@@ -120,7 +124,7 @@ def test_the_same_ordinary_layer_in_two_formats(refused, tensors):
     """The host takes one and forgets the other."""
     name = "lora_transformer_x_embedder.lora_"
     extra = {f"{name}down.weight": torch.ones(2, 384), f"{name}up.weight": torch.ones(128, 2)}
-    refused(tensors | extra, "would not be loaded")
+    refused(tensors | extra, "two names of the same weight", f"{name}down.weight")
 
 
 def test_experts_elsewhere(refused, tensors):
@@ -197,13 +201,21 @@ def other_models():
     return {"schnell": schnell, "wide": wide, "short": short, "flux2": flux2}
 
 
-@pytest.mark.parametrize("kind", ["schnell", "wide", "short", "flux2"])
+OTHERS = {
+    "schnell": "Load FLUX.1-Fill",
+    "flux2": "Load FLUX.1-Fill",
+    "wide": "FLUX.1-Fill of another size (2 double and 2 single blocks of width 256",
+    "short": "FLUX.1-Fill of another size (1 double and 1 single blocks of width 128",
+}
+
+
+@pytest.mark.parametrize("kind", OTHERS)
 def test_other_flux_models(refused, tensors, kind):
     import comfy.sd
 
     model = comfy.sd.load_diffusion_model_state_dict(other_models()[kind], {"dtype": torch.float32})
     assert model is not None
-    refused(tensors, "Load FLUX.1-Fill", type(model.model).__name__, base=model)
+    refused(tensors, OTHERS[kind], type(model.model).__name__, base=model)
 
 
 def test_sdxl(refused, tensors):

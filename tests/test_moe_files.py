@@ -211,7 +211,7 @@ def test_a_changed_strength_reads_no_file_and_shares_the_experts(loras, vectors,
     def refuse(*args, **kwargs):
         raise AssertionError("the file is read again")
 
-    monkeypatch.setattr(loras.module("moe_lora.checkpoint"), "safe_open", refuse)
+    monkeypatch.setattr(loras.module("moe_lora.files"), "safe_open", refuse)
     with pytest.raises(AssertionError, match="read again"):
         loras.load(model, tensors)
     second = loras.load(model, name, 0.5, expert_strength=0.5)

@@ -1,0 +1,67 @@
+"""Where a model keeps FLUX.1's layers, and what to say to somebody whose model does not have them."""
+
+from typing import Any
+
+from torch import nn
+
+from ..moe_lora.errors import ModelMismatchError
+
+LOAD_FILL = "Load FLUX.1-Fill (flux1-fill-dev.safetensors, Load Diffusion Model), the model that ICEdit was trained on."
+FILL_CHANNELS = 96
+"""Of FLUX.1-Fill's input: the noisy latent, the picture around the mask, and the mask."""
+FILL_SIZE = {"depth": 19, "depth_single_blocks": 38, "hidden_size": 3072}
+
+
+def inner_path(model: Any) -> str:
+    """Where in the diffusion model FLUX.1's layers are, with a dot at its end; "" is the diffusion model itself.
+
+    Some packs put a wrapper of their own in its place, with the host's FLUX in it.
+
+    Raises:
+        ModelMismatchError: a wrapper around layers that are not the host's.
+    """
+    diffusion_model = model.model.diffusion_model
+    if _is_flux(diffusion_model) or not _is_wrapper(model):
+        return ""
+    for name, module in diffusion_model.named_modules():
+        if _is_flux(module):
+            return f"{name}."
+    raise ModelMismatchError(_foreign_layers(diffusion_model))
+
+
+def way_out(model: Any) -> str:
+    """The last sentence for a file that does not fit the model: to load FLUX.1-Fill is no help when it is loaded."""
+    config = getattr(model.model.model_config, "unet_config", {})
+    if not _is_flux1(model) or config.get("in_channels") != FILL_CHANNELS:
+        return LOAD_FILL
+    sizes = [config.get(name) for name in FILL_SIZE]
+    if sizes != list(FILL_SIZE.values()):
+        return (
+            f"This model is a FLUX.1-Fill of another size ({sizes[0]} double and {sizes[1]} single blocks of width "
+            f"{sizes[2]}; the original has 19, 38 and 3072). Choose a file that was made for it, or load the original."
+        )
+    return "The model is FLUX.1-Fill, so it is the file that does not fit. Choose ICEdit's, or another one for FLUX.1."
+
+
+def _is_flux(module: nn.Module) -> bool:
+    return isinstance(getattr(module, "double_blocks", None), nn.ModuleList) and hasattr(module, "single_blocks")
+
+
+def _is_flux1(model: Any) -> bool:
+    return type(model.model).__name__ == "Flux"
+
+
+def _is_wrapper(model: Any) -> bool:
+    """Whether the model says that it is FLUX.1, but something else than the host's FLUX computes it."""
+    return _is_flux1(model) and not _is_flux(model.model.diffusion_model)
+
+
+def _foreign_layers(wrapper: nn.Module) -> str:
+    inner = next((type(child).__name__ for child in wrapper.children()), "nothing that can be looked into")
+    return (
+        f"The layers of this model are not ComfyUI's: its diffusion model is a {type(wrapper).__name__} around "
+        f"{inner}, as of Nunchaku (svdq-... files), TensorRT or another pack that brings a FLUX of its own, so neither "
+        "an ordinary LoRA nor experts can be put on it here. For an ordinary LoRA use that pack's own LoRA loader "
+        "(Nunchaku FLUX.1 LoRA Loader); for the experts load FLUX.1-Fill as fp8 with Load Diffusion Model or as GGUF, "
+        "which need as little memory."
+    )
