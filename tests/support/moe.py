@@ -45,10 +45,10 @@ class Loras:
     host: Any
     folder: Path
 
-    def save(self, tensors: Mapping[str, Tensor]) -> str:
+    def save(self, tensors: Mapping[str, Tensor], metadata: dict[str, str] | None = None) -> str:
         """Write a file of its own; its name."""
         name = f"moe_{next(_numbers)}.safetensors"
-        save_file({key: tensor.contiguous() for key, tensor in tensors.items()}, self.folder / name)
+        save_file({key: tensor.contiguous() for key, tensor in tensors.items()}, self.folder / name, metadata)
         return name
 
     def load(self, model: Any, adapter: str | Mapping[str, Tensor], strength: float = 1.0, **inputs: Any) -> Any:
@@ -65,16 +65,25 @@ class Loras:
         pack = nodes.NODE_CLASS_MAPPINGS["MoELoRALoader"].__module__.removesuffix(".nodes.moe_lora")
         return sys.modules[f"{pack}.{name}"]
 
-    def report(self, model: Any, adapter: Mapping[str, Tensor], strength: float = 1.0, **inputs: Any) -> str:
-        return self.host.call("MoELoRALoader", model=model, lora_name=self.save(adapter), strength=strength, **inputs)[
-            1
-        ]
+    def report(self, model: Any, adapter: str | Mapping[str, Tensor], strength: float = 1.0, **inputs: Any) -> str:
+        name = adapter if isinstance(adapter, str) else self.save(adapter)
+        return self.host.call("MoELoRALoader", model=model, lora_name=name, strength=strength, **inputs)[1]
 
     def plain(self, model: Any, tensors: Mapping[str, Tensor], strength: float = 1.0) -> Any:
         """The host's own LoRA loader."""
         return self.host.call(
             "LoraLoaderModelOnly", model=model, lora_name=self.save(tensors), strength_model=strength
         )[0]
+
+
+def merged(patched: Any) -> dict[str, Tensor]:
+    """Every weight that the patches of a model change, as the host computes it."""
+    import comfy.lora
+
+    weights = patched.model.state_dict()
+    return {
+        key: comfy.lora.calculate_weight(patches, weights[key].clone(), key) for key, patches in patched.patches.items()
+    }
 
 
 def experts_of(tensors: Mapping[str, Tensor], layer: str) -> tuple[list[Tensor], list[Tensor], Tensor] | None:
