@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import comfy.model_base
 from torch import nn
 
 from ..moe_lora.errors import ModelMismatchError
@@ -44,11 +45,14 @@ def way_out(model: Any) -> str:
 
 
 def _is_flux(module: nn.Module) -> bool:
-    return isinstance(getattr(module, "double_blocks", None), nn.ModuleList) and hasattr(module, "single_blocks")
+    # Its own children: torch.compile's stand-in answers with those of what it stands for, under other names of weights.
+    children = dict(module.named_children())
+    return isinstance(children.get("double_blocks"), nn.ModuleList) and "single_blocks" in children
 
 
 def _is_flux1(model: Any) -> bool:
-    return type(model.model).__name__ == "Flux"
+    config = getattr(model.model.model_config, "unet_config", {})
+    return isinstance(model.model, comfy.model_base.Flux) and config.get("image_model", "flux") == "flux"
 
 
 def _is_wrapper(model: Any) -> bool:

@@ -33,6 +33,8 @@ def check_targets(
     for target, patch in patches.items():
         if getattr(patch, "name", None) == "lora":
             _check_pair(model, target, patch, names, layout)
+        elif getattr(patch, "name", None) in ("loha", "lokr"):
+            _check_product(model, target, patch)
         elif isinstance(patch, tuple) and patch[0] in ("diff", "set"):
             tensor, key = patch[1][0], names.get(id(patch[1][0]), str(target))
             try:
@@ -67,6 +69,41 @@ def _check_pair(model: Any, target: Target, patch: Any, names: Mapping[int, str]
     if magnitude is not None and magnitude.numel() not in fitting:
         key = names.get(id(magnitude), str(target))
         raise ModelMismatchError(_mismatch(model, key, magnitude, there, layout))
+
+
+def _check_product(model: Any, target: Target, patch: Any) -> None:
+    """LyCORIS' products of two matrices, each of which may be a product itself."""
+    if patch.name == "loha":
+        w1_a, w1_b, _, w2_a, w2_b, t1, t2, _ = patch.weights
+        parts = (None, w1_a, w1_b), (None, w2_a, w2_b)
+    else:
+        w1, w2, _, w1_a, w1_b, w2_a, w2_b, t2, _ = patch.weights
+        parts, t1 = ((w1, w1_a, w1_b), (w2, w2_a, w2_b)), None
+    if t1 is not None or t2 is not None:
+        return
+    one, two = (_factor(*part) for part in parts)
+    if one is None or two is None:
+        raise FileError(
+            f"The {patch.name} matrices for {target} in the file do not fit each other, or one is missing. The file is "
+            "damaged; download it again."
+        )
+    found = [one, two] if patch.name == "loha" else [(one[0] * two[0], one[1] * two[1])]
+    outputs, inputs = _features(target_shape(model, target))
+    for shape in found:
+        if shape != (outputs, inputs):
+            raise ModelMismatchError(
+                f"The {patch.name} matrices for {target} in the file take {shape[1]} and give {shape[0]} features; the "
+                f"layer of this model ({type(model.model).__name__}) takes {inputs} and gives {outputs}. The file was "
+                f"made for another model. {way_out(model)}"
+            )
+
+
+def _factor(whole: Tensor | None, left: Tensor | None, right: Tensor | None) -> tuple[int, int] | None:
+    if whole is not None:
+        return _features(tuple(whole.shape)) if whole.ndim > 1 else None
+    if left is None or right is None or left.ndim != 2 or right.ndim != 2 or left.shape[1] != right.shape[0]:
+        return None
+    return left.shape[0], right.shape[1]
 
 
 def _mismatch(model: Any, key: str, tensor: Tensor, there: str, layout: HostLayout | None) -> str:

@@ -152,7 +152,7 @@ class _Routing:
     def _forwards(self, model: nn.Module, bank: RoutedBank) -> Mapping[str, _Placed]:
         placed = self.placed.setdefault(model, {})
         for path, layer in zip(bank.paths, bank.layers, strict=True):
-            linear = comfy.utils.get_attr(model, f"{self.inner}{path}")
+            linear = comfy.utils.get_attr(model, f"{self.inner.removeprefix('_orig_mod.')}{path}")
             before = linear.__dict__.get("forward")
             if path not in placed or not placed[path].made_from(linear, before, layer):
                 forward = _with_experts(before or type(linear).forward.__get__(linear), layer, self.strengths)

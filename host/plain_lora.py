@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..moe_lora import layouts
 from ..moe_lora.checkpoint import Adapter
-from ..moe_lora.errors import ModelMismatchError
+from ..moe_lora.errors import DOWNLOAD, FileError, ModelMismatchError
 from .flux_model import inner_path, way_out
 from .lora_shapes import check_targets
 from .peft_parts import add_biases, make_dora
@@ -33,7 +33,7 @@ def host_patches(model: Any, adapter: Adapter) -> dict[Target, Any]:
     """The host's weight patches for the ordinary layers of an adapter.
 
     Raises:
-        FileError: the shapes of a pair do not fit each other.
+        FileError: matrices that belong together do not fit each other, or one is missing.
         ModelMismatchError: the host has no place for a key, or one of another shape.
     """
     known = {
@@ -42,7 +42,10 @@ def host_patches(model: Any, adapter: Adapter) -> dict[Target, Any]:
     # Of a layout that the host converts as a whole, these are the host's too.
     converted = _Watched(comfy.lora_convert.convert_lora(dict(adapter.plain if adapter.layout else known)))
     key_map = _key_map(model)
-    patches = comfy.lora.load_lora(converted, key_map, log_missing=False)
+    try:
+        patches = comfy.lora.load_lora(converted, key_map, log_missing=False)
+    except KeyError as error:
+        raise FileError(f"{error.args[0]} is missing: the file holds only the other part of it. {DOWNLOAD}") from error
     _check_all_used(converted, patches, adapter, model)
     names = {id(tensor): adapter.keys.get(name, name) for name, tensor in (*adapter.plain.items(), *converted.items())}
     if adapter.layout is None:

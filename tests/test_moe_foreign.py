@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 from support import golden, moe
-from test_moe_layouts import DIFFUSERS, HOSTS, RANK, bfl_control, flux_model, header, joined, pairs
+from test_moe_layouts import DIFFUSERS, HOSTS, RANK, assert_same_weights, bfl_control, flux_model, header, joined, pairs
 
 pytestmark = pytest.mark.host
 
@@ -106,6 +106,30 @@ def test_a_magnitude_of_another_length(loras, model):
     assert "lora_magnitude_vector has the shape [384]" in text
 
 
+LYCORIS = {
+    "loha": {"hada_w1_a": (128, 4), "hada_w1_b": (4, 128), "hada_w2_a": (128, 4), "hada_w2_b": (4, 128)},
+    "lokr": {"lokr_w1": (8, 8), "lokr_w2_a": (16, 4), "lokr_w2_b": (4, 16)},
+}
+
+
+@pytest.mark.parametrize("kind", LYCORIS)
+def test_lycoris_products(loras, model, kind):
+    """The host would log an error and leave the layer as it is, or stop in the middle of loading the model."""
+    draw = torch.Generator().manual_seed(7)
+    tensors = {part: torch.randn(shape, generator=draw) for part, shape in LYCORIS[kind].items()}
+
+    def on(layer, parts):
+        return {f"lycoris_{layer}.{part}": tensor for part, tensor in parts.items()}
+
+    fits = on("transformer_blocks_0_attn_to_q", tensors)
+    assert_same_weights(loras.load(model, fits), loras.plain(model, fits))
+    assert "take 128 and give 128 features" in refusal(loras, model, on("x_embedder", tensors))
+    last = [*tensors][-1]
+    cut, without = {**tensors, last: tensors[last][:3]}, {part: tensors[part] for part in tensors if part != last}
+    assert "do not fit" in refusal(loras, model, on("transformer_blocks_0_attn_to_q", cut))
+    assert "is missing" in refusal(loras, model, on("transformer_blocks_0_attn_to_q", without))
+
+
 @pytest.mark.parametrize("ending", ["lora_magnitude_vector", "lora_B.bias"])
 def test_a_part_without_its_pair(loras, model, ending):
     tensors = pairs({"x_embedder": (128, 384)}, name="transformer.{}".format)
@@ -176,8 +200,14 @@ def test_a_wrapper_with_layers_of_its_own(loras, model, kind):
     assert model.model.diffusion_model.loras == []
 
 
+def compiled(module):
+    """In place, as some packs do it, not by the host's object patch."""
+    return torch.compile(module, backend="eager")
+
+
 @pytest.mark.parametrize("kind", ["PEFT", "kohya", "MoE"])
-def test_a_wrapper_around_the_hosts_flux(loras, model, vectors, kind):
+@pytest.mark.parametrize("wrapper", [ComfyFluxWrapper, compiled])
+def test_a_wrapper_around_the_hosts_flux(loras, model, vectors, kind, wrapper):
     """All of it works: ordinary layers in any names, and experts."""
     tensors = {
         "PEFT": lambda: pairs(DIFFUSERS, name="transformer.{}".format),
@@ -186,7 +216,7 @@ def test_a_wrapper_around_the_hosts_flux(loras, model, vectors, kind):
     }[kind]()
     wanted = golden.evaluate(loras.load(vectors.load_model(), tensors), vectors)
     base = golden.evaluate(model, vectors)
-    model.model.diffusion_model = ComfyFluxWrapper(model.model.diffusion_model)
+    model.model.diffusion_model = wrapper(model.model.diffusion_model)
     found = golden.evaluate(loras.load(model, tensors), vectors)
     assert (found - wanted).abs().max() <= 1e-5
     assert (found - base).abs().max() > 0.01
