@@ -22,16 +22,13 @@ def apply(vectors, model):
         return apply_adapter(model, HeldAdapter(read_adapter(vectors.adapter_file)), Strengths(1.0, 1.0, vectors.top_k))
 
 
-def largest(difference):
-    return difference.abs().max().item()
-
-
 def test_the_whole_model_equals_the_papers(vectors):
     model = vectors.load_model()
     patched = apply(vectors, model)
     base = golden.evaluate(model, vectors)
-    assert largest(base - vectors.expected["output_base"]) <= 1e-5
-    assert largest(golden.evaluate(patched, vectors) - vectors.expected["output_moe_lora"]) <= 1e-5
+    assert golden.difference(base, vectors.expected["output_base"]) <= golden.TOLERANCE
+    result = golden.evaluate(patched, vectors)
+    assert golden.difference(result, vectors.expected["output_moe_lora"]) <= golden.TOLERANCE
     assert golden.evaluate(model, vectors).equal(base)
 
 
@@ -45,7 +42,7 @@ def test_each_layer_equals_the_papers(vectors, layer):
     tokens, base = vectors.expected[f"{layer}.input"], vectors.expected[f"{layer}.base_output"]
     with torch.inference_mode():
         output = routed(tokens, base, 1.0, vectors.top_k)
-    assert largest(output - vectors.expected[f"{layer}.output"]) <= 1e-5
+    assert golden.difference(output, vectors.expected[f"{layer}.output"]) <= golden.TOLERANCE
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])

@@ -30,28 +30,25 @@ def tensors():
     return moe.golden_tensors("top1")
 
 
-def largest(difference):
-    return difference.abs().max().item()
-
-
 def assert_papers(model, vectors, **how):
-    assert largest(golden.evaluate(model, vectors, **how) - vectors.expected["output_moe_lora"]) <= 1e-5
+    result = golden.evaluate(model, vectors, **how)
+    assert golden.difference(result, vectors.expected["output_moe_lora"]) <= golden.TOLERANCE
 
 
 def assert_base(model, vectors):
     assert moe.untouched(model)
-    assert largest(golden.evaluate(model, vectors) - vectors.expected["output_base"]) <= 1e-5
+    assert golden.difference(golden.evaluate(model, vectors), vectors.expected["output_base"]) <= golden.TOLERANCE
 
 
-def assert_as_hooks(loras, model, tensors, vectors, tolerance=1e-5):
+def assert_as_hooks(loras, model, tensors, vectors):
     """Equal to the host's own loader with the experts added by forward hooks, on whatever base this is."""
     plain, routed = moe.split(tensors)
     base = golden.evaluate(model, vectors)
     with moe.plain_experts(model, (routed, 1.0, 1)):
         wanted = golden.evaluate(loras.plain(model, plain), vectors)
     result = golden.evaluate(loras.load(model, tensors), vectors)
-    assert largest(result - wanted) <= tolerance
-    assert largest(result - base) > 0.01
+    assert golden.difference(result, wanted) <= golden.TOLERANCE
+    assert golden.difference(result, base) > 1e-3
     assert golden.evaluate(model, vectors).equal(base)
 
 
@@ -192,8 +189,8 @@ def test_a_gguf_style_base(loras, vectors, tensors):
     with moe.plain_experts(model, (routed, 1.0, 1)):
         wanted = golden.evaluate(model, vectors)
     result = golden.evaluate(loras.load(model, routed), vectors)
-    assert largest(result - wanted) <= 1e-5
-    assert largest(result - base) > 0.01
+    assert golden.difference(result, wanted) <= golden.TOLERANCE
+    assert golden.difference(result, base) > 1e-3
 
 
 @pytest.mark.parametrize("order", ["before", "after"])
