@@ -50,6 +50,7 @@ class RoutedBank(nn.Module):
 
     def __init__(self, routed: Sequence[RoutedWeights], dtype: torch.dtype, float32_product: bool) -> None:
         super().__init__()
+        self.float32_product = float32_product
         self.paths = tuple(weights.path for weights in routed)
         self.layers = nn.ModuleList(_routed_layer(weights, dtype, float32_product) for weights in routed)
         self.requires_grad_(False)
@@ -77,7 +78,9 @@ class HeldAdapter:
     def bank_for(self, model: Any) -> Any:
         """A patcher with the routed layers, in the model's compute dtype and on its devices."""
         key = (_compute_dtype(model, self.adapter), model.load_device, model.offload_device)
-        if key not in self.banks:
+        held = self.banks.get(key)
+        # A device may have had no memory left when it was asked.
+        if held is None or (not held.model.float32_product and has_float32_product(model.load_device)):
             self.banks[key] = _bank_patcher(self.adapter, *key)
         return self.banks[key].clone()
 

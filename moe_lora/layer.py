@@ -4,8 +4,6 @@ y = base(x) + strength * sum over the kept experts e of softmax_e * B_e A_e x. A
 and the router in one, then all B side by side, with the routing weights applied to the hidden vector between them.
 """
 
-import functools
-
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
@@ -26,15 +24,20 @@ def split_router(router: Tensor) -> Tensor:
     return torch.cat(parts)
 
 
-@functools.cache
 def has_float32_product(device: torch.device) -> bool:
-    """Whether a matrix product of half-precision tensors can leave its sums in float32 here (CUDA, torch >= 2.8)."""
-    if device.type != "cuda":
-        return False
-    sample = torch.ones(16, 16, dtype=torch.bfloat16, device=device)
+    """Whether a matrix product of half-precision tensors can leave its sums in float32 here, compiled or not.
+
+    CUDA can since torch 2.8. The meta device answers for torch.compile, which cannot trace an operator without it
+    (torch 2.8: pytorch issues 159023 and 163275). Asked anew each time: no memory left now says nothing about later.
+    """
+    return device.type == "cuda" and all(_multiplies_to_float32(where) for where in (torch.device("meta"), device))
+
+
+def _multiplies_to_float32(device: torch.device) -> bool:
     try:
+        sample = torch.ones(16, 16, dtype=torch.bfloat16, device=device)
         return torch.mm(sample, sample, out_dtype=torch.float32).dtype == torch.float32
-    except (TypeError, RuntimeError, NotImplementedError):
+    except (TypeError, RuntimeError):
         return False
 
 
@@ -50,10 +53,22 @@ def project(x: Tensor, weight: Tensor, experts: int, float32_product: bool = Fal
     rows = weight.shape[0] - ROUTER_PARTS * experts
     if not float32_product or x.dtype == torch.float32:
         router = weight[rows:].float().unflatten(0, (ROUTER_PARTS, experts)).sum(0)
-        return linear(x, weight[:rows]), linear(x.float(), router)
+        return linear(x, weight[:rows]), _float32_logits(x, router)
     product = torch.mm(x.reshape(-1, x.shape[-1]), weight.t(), out_dtype=torch.float32)
     hidden, parts = product.unflatten(0, x.shape[:-1]).split((rows, ROUTER_PARTS * experts), dim=-1)
     return hidden, parts.unflatten(-1, (ROUTER_PARTS, experts)).sum(-2)
+
+
+STRIP = 64
+"""Tokens that a CPU routes at a time: their float32 copies fit into its cache, 4 MB at FLUX's widest layer."""
+
+
+def _float32_logits(x: Tensor, router: Tensor) -> Tensor:
+    if x.dtype == torch.float32 or x.device.type != "cpu" or torch.compiler.is_compiling():
+        # A compiler would unroll the strips.
+        return linear(x.float(), router)
+    strips = x.reshape(-1, x.shape[-1]).split(STRIP)
+    return torch.cat([linear(strip.float(), router) for strip in strips]).view(*x.shape[:-1], len(router))
 
 
 def routing_weights(logits: Tensor, top_k: int) -> Tensor:
@@ -89,7 +104,7 @@ class Down(_Weight):
     """`project` with its own weight; a host puts a class in its place that also moves and casts the weight."""
 
     def forward(self, x: Tensor, experts: int) -> tuple[Tensor, Tensor]:
-        return project(x, self.weight, experts, has_float32_product(x.device))
+        return project(x, self.weight, experts)
 
 
 class Up(_Weight):

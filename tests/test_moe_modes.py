@@ -193,26 +193,6 @@ def test_a_gguf_style_base(loras, vectors, tensors):
     assert golden.difference(result, base) > 1e-3
 
 
-@pytest.mark.parametrize("order", ["before", "after"])
-def test_torch_compile(host, loras, model, vectors, tensors, order):
-    """Compiled once, right, and not again for the next step; the bare model beside it stays bare."""
-    import torch._dynamo
-
-    torch._dynamo.reset()
-    if order == "before":
-        (patched,) = host.call("TorchCompileModel", model=loras.load(model, tensors), backend="eager")
-    else:
-        (compiled,) = host.call("TorchCompileModel", model=model, backend="eager")
-        patched = loras.load(compiled, tensors)
-    assert_papers(patched, vectors)
-    graphs = torch._dynamo.utils.counters["stats"]["unique_graphs"]
-    assert graphs > 0
-    for _ in range(3):
-        assert_papers(patched, vectors)
-    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == graphs
-    assert_base(model, vectors)
-
-
 def fail_in_mid_step(patched, vectors, error, function):
     """Runs into `function` inside the last routed layer, when all of them are in place."""
     linear = patched.model.diffusion_model.single_blocks[1].linear2
