@@ -36,7 +36,7 @@ def poll() -> None:
 
 
 def endpoint(server, **options):
-    return Endpoint(server.url, "a-model", **({"timeout": 5.0, "backoff": 0.01} | options))
+    return Endpoint(server.url, "a-model", **({"timeout": 60.0, "backoff": 0.01} | options))
 
 
 def answer(reply, **options):
@@ -141,12 +141,15 @@ def test_what_may_pass_is_tried_again(first):
     assert len(server.calls) == 2
 
 
-def test_tries_are_limited_and_wait_longer_each_time():
-    said, server = answer(lambda *_: Reply(b"overloaded", 500), retries=2, backoff=0.15)
+def test_tries_are_limited_and_wait_longer_each_time(caplog):
+    said, server = answer(lambda *_: Reply(b"overloaded", 500), retries=2, backoff=0.2)
     assert isinstance(said, JudgeError)
     assert "500: overloaded" in str(said)
     first, second, third = (call.at for call in server.calls)
-    assert 0.15 <= second - first < 0.3 <= third - second
+    assert [message.rpartition(" in ")[2] for message in caplog.messages] == ["0.2 s.", "0.4 s."]
+    # No less; how much more is the computer's affair.
+    assert second - first >= 0.2
+    assert third - second >= 0.4
 
 
 @pytest.mark.parametrize(
@@ -180,13 +183,14 @@ def test_content_in_parts_is_read():
     assert answer(lambda *_: Reply(b'{"choices": [{"message": {"content": %s}}]}' % parts))[0] == "ANSWER: 1"
 
 
-@pytest.mark.parametrize("reply", [Reply(hang=20), Reply(b"x" * 1000, drip=0.05)], ids=["hangs", "drips"])
+@pytest.mark.parametrize("reply", [Reply(hang=120), Reply(b"x" * 2400, drip=0.05)], ids=["hangs", "drips"])
 def test_a_server_that_never_finishes_is_given_up(reply):
     started = time.monotonic()
-    said, server = answer(lambda *_: reply, timeout=0.5)
-    assert 0.4 < time.monotonic() - started < 2.5
+    said, server = answer(lambda *_: reply, timeout=1.0)
+    # Far from the two minutes that the reply takes, however busy this computer is.
+    assert 0.9 < time.monotonic() - started < 30
     assert isinstance(said, JudgeError)
-    assert "did not answer within 0.5 s" in str(said)
+    assert "did not answer within 1 s" in str(said)
     assert len(server.calls) == 1
 
 
@@ -198,7 +202,7 @@ def test_no_server():
     assert "Is the server running?" in str(said)
 
 
-@pytest.mark.parametrize("reply", [Reply(hang=20), Reply(b"x" * 1000, drip=0.05), Reply(b"", 503)])
+@pytest.mark.parametrize("reply", [Reply(hang=120), Reply(b"x" * 2400, drip=0.05), Reply(b"", 503)])
 def test_an_interrupt_is_felt_at_once_and_leaves_nothing_behind(reply):
     before = set(threading.enumerate())
     interrupted = time.monotonic() + 0.5
@@ -209,8 +213,9 @@ def test_an_interrupt_is_felt_at_once_and_leaves_nothing_behind(reply):
 
     with ChatServer(lambda *_: reply) as server:
         with pytest.raises(InterruptedError):
-            endpoint(server, timeout=60, backoff=30).ask([REQUEST] * 3, interrupt)
-        assert time.monotonic() - interrupted < 0.2
+            endpoint(server, timeout=240, backoff=60).ask([REQUEST] * 3, interrupt)
+        # Everything that it might have waited for lasts a minute or more.
+        assert time.monotonic() - interrupted < 15
         assert {thread.name for thread in set(threading.enumerate()) - before if "judge" in thread.name} == set()
     gc.collect()  # an unclosed session would warn here
 

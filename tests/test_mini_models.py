@@ -10,6 +10,7 @@ from icedit.mini.autoencoder import DECODER_BLOCKS, DECODER_WIDTHS, SCALE, SHIFT
 from icedit.mini.flux import Flux, Shape, own_state, patchify, position_embedding, unpatchify
 from icedit.moe_lora.layer import RoutedLoRA, split_router
 from safetensors.torch import load_file, save_file
+from support import golden
 
 MODELS = Path(__file__).resolve().parent.parent / "mini" / "models"
 
@@ -93,7 +94,7 @@ def test_the_routed_layer_computes_what_the_loader_computes():
     loaded.down.weight.data = torch.cat([own.down.flatten(0, 1), split_router(own.router)])
     loaded.up.weight.data = own.up.permute(1, 0, 2).flatten(1)
     with torch.inference_mode():
-        assert torch.allclose(own(x), loaded(x, own.base(x), top_k=1), atol=1e-5)
+        assert golden.difference(loaded(x, own.base(x), top_k=1), own(x)) <= golden.TOLERANCE
 
 
 def test_a_few_steps_of_the_whole_training_give_files_that_the_host_loads(mini, tmp_path):
