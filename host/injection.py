@@ -5,16 +5,18 @@ model's calls replaces attention values. Both ride on a clone of the model.
 """
 
 import logging
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
+import comfy.model_management
 from comfy.patcher_extension import WrappersMP
 from torch import Tensor
 
 from ..inversion.schedule import Schedule
 from ..inversion.solver import relative_error
 from ..inversion.values import Grid, ValueStore
-from .attention_values import KEY, Options, Writing, writing_options
+from .attention_values import KEY, Options, Writing, uncompiled, writing_options
 
 log = logging.getLogger(__name__)
 
@@ -77,7 +79,8 @@ class Injection:
             noise[index : index + 1, ..., : inverted.shape[-1]] = inverted.to(noise)
         # The run's own copy of the options, which ends with it.
         executor.class_obj.model_options["transformer_options"][RUN] = _Run(rows, latent.shape[-1])
-        return executor(noise, latent, sampler, sigmas, *args, **kwargs)
+        with uncompiled() if self.pictures[0].values.plan.steps else nullcontext():
+            return executor(noise, latent, sampler, sigmas, *args, **kwargs)
 
     def on_call(
         self,
@@ -99,8 +102,9 @@ class Injection:
     def _with_values(self, options: Options, run: _Run, x: Tensor, sigma: float) -> Options:
         step, _ = self.schedule.nearest(sigma)
         found = {picture: self.pictures[picture].values.at(step) for picture in set(run.rows)}
-        # One copy for the whole step, queued before any block needs it.
-        held = {picture: v.to(x.device, non_blocking=True) for picture, v in found.items() if v is not None}
+        # One copy for the whole step, queued before any block needs it where the device allows that.
+        to_device = comfy.model_management.cast_to_device
+        held = {picture: to_device(v, x.device, v.dtype) for picture, v in found.items() if v is not None}
         if not held:
             return options
         *_, height, width = self.pictures[0].source.shape

@@ -2,6 +2,7 @@
 
 import math
 import time
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +19,7 @@ from ..inversion.report import Result, report
 from ..inversion.schedule import Schedule
 from ..inversion.solver import relative_error
 from ..inversion.values import Block, Grid, Plan, ValueStore
-from .attention_values import hold_in_ram
+from .attention_values import hold_in_ram, make_room, uncompiled
 from .conditioning import Conditioning, Latent
 from .conditioning_rows import Conds, conditioning_rows
 from .injection import Injection, InversionError, InvertedPicture, without_injection
@@ -85,6 +86,7 @@ def invert_sources(
     tokens = len(latents) * (latents.shape[-2] // patch) * (width // patch)
     nbytes = plan.nbytes(tokens, flux.hidden_size, _activation_dtype(model))
     plan.check(nbytes, settings.memory_limit)
+    make_room(nbytes)
     if settings.inversion_guidance:
         prompt = node_helpers.conditioning_set_values(prompt, {"guidance": settings.inversion_guidance})
     converted = _guider(model, prompt).original_conds
@@ -113,9 +115,10 @@ class _Inversion:
         values = ValueStore(plan, hold_in_ram)
         height, width = source.shape[-2:]
         grid = Grid(height // self._patch, width // self._patch, width // self._patch)
-        recorder = Recorder(values, grid, (height, width))
+        recorder = Recorder(values, grid, (height, width), self._schedule)
         upwards = Upwards(self._schedule, settings.corrections, recorder, self._progress.step)
-        self._sample(recorder.patched(self._model), upwards, source, self._schedule.sigmas.flip(0))
+        with uncompiled() if plan.steps else nullcontext():
+            self._sample(recorder.patched(self._model), upwards, source, self._schedule.sigmas.flip(0))
         assert upwards.result is not None and upwards.noise is not None
         picture = InvertedPicture(source.float().cpu(), upwards.noise.float().cpu(), values)
         inverted = time.perf_counter()

@@ -20,11 +20,11 @@ AfterStep = Callable[[Tensor, Tensor], None]
 
 
 class Recorder:
-    """Reads the values of every model call; those of a step's last call are kept."""
+    """Reads the values of every model call in a step that is kept; those of the step's last call stay."""
 
-    def __init__(self, values: ValueStore, grid: Grid, size: tuple[int, int]) -> None:
-        self._values, self._grid, self._size = values, grid, size
-        self._last: dict[Any, Tensor] = {}
+    def __init__(self, values: ValueStore, grid: Grid, size: tuple[int, int], schedule: Schedule) -> None:
+        self._values, self._grid, self._size, self._schedule = values, grid, size, schedule
+        self._last: dict[Any, Tensor | None] = {}
 
     def patched(self, model: Any) -> Any:
         """A clone of the model that is recorded."""
@@ -49,7 +49,10 @@ class Recorder:
             InversionError: the model's blocks do not show their values.
         """
         check_whole(x, *self._size)
-        reading = Reading(self._grid, self._values.plan.positions)
+        # Before the call, which needs memory for the next ones.
+        self._last = {}
+        step, _ = self._schedule.nearest(float(t[0]))
+        reading = Reading(self._grid, self._values.plan.positions, self._values.wants(step))
         options = reading_options(transformer_options or {}, reading)
         output = executor(x, t, c_concat, c_crossattn, control, options, **kwargs)
         missing = [f"{kind} {index}" for kind, index in self._values.plan.blocks if (kind, index) not in reading.found]
@@ -65,7 +68,13 @@ class Recorder:
     def keep(self, step: int) -> None:
         """Keep what the last call showed as the values of `step`."""
         if self._values.wants(step):
-            self._values.keep(step, [self._last[block] for block in self._values.plan.blocks])
+            kept = []
+            for block in self._values.plan.blocks:
+                values = self._last[block]
+                assert values is not None
+                kept.append(values)
+            self._values.keep(step, kept)
+            self._last = {}
 
 
 class Upwards(comfy.samplers.Sampler):
