@@ -16,6 +16,9 @@ from .geometry import Box, Size
 MASK_EDITOR = "clipspace-"
 """How names of the files begin that the mask editor of ComfyUI's page writes: where painted, they are transparent."""
 
+UNPAINTED = 0.05
+"""Masks up to this are unpainted: lossy files and conversions leave a few 1/255 where there was nothing."""
+
 
 def size_of(image: Tensor) -> Size:
     """Size of an image `b h w c` or a mask `b h w`."""
@@ -53,7 +56,7 @@ def _painted(picture: Image.Image) -> np.ndarray | None:
     if not picture.has_transparency_data:
         return None
     mask = 1.0 - np.asarray(picture.convert("RGBA").getchannel("A"), dtype=np.float32) / 255.0
-    return mask if mask.any() else None
+    return mask if mask.max() > UNPAINTED else None
 
 
 def _rgb(picture: Image.Image) -> np.ndarray:

@@ -8,7 +8,7 @@ from torch import Tensor
 from .fit import DEFAULT_MARGIN, WIDTH, fit_layout
 from .geometry import TRAINED_WIDTH, DiptychLayout
 from .image import checked_image, cut, resize, size_of
-from .region import check_paintable, checked_region, extent, region_on_panel, same_shape
+from .region import Region, check_paintable, clean_region, extent, region_on_panel, same_shape
 
 GREY = 0.5
 GLANCE_SIDE = 16
@@ -16,11 +16,15 @@ GLANCE_SIDE = 16
 
 @dataclass(frozen=True)
 class Diptych:
-    """Two panels side by side, `image` `b h (2 w) 3`, with `mask` `b h (2 w)`: 0 is kept, 1 is generated."""
+    """Two panels side by side, `image` `b h (2 w) 3`, with `mask` `b h (2 w)`: 0 is kept, 1 is generated.
+
+    `notes`: what a user should know about it.
+    """
 
     image: Tensor
     mask: Tensor
     layout: DiptychLayout
+    notes: tuple[str, ...] = ()
 
 
 def make_diptych(
@@ -36,7 +40,8 @@ def make_diptych(
     Args:
         source: pictures in 0..1, of one size.
         panel_width: pixels, snapped to 16; the height follows from the aspect ratio.
-        region: optional mask `b h w` of the source's shape, batch 1 or b: where the right panel may change.
+        region: optional mask `b h w` of the source's shape, batch 1 or b: where the right panel may change; see
+            clean_region.
         right_panel: "copy" starts the right panel from the source, "grey" from mid-grey. With a denoise below 1 the
             start shows through.
         fit: which part of the source the panels show, see fit_layout. Tiles give several diptychs for each picture.
@@ -46,7 +51,8 @@ def make_diptych(
         ValueError: bad panel size, fit or region.
     """
     size = size_of(source)
-    region = None if region is None else checked_region(region, len(source), size)
+    cleaned = Region(None) if region is None else clean_region(region, len(source), size)
+    region = cleaned.mask
     extents = None if region is None else [extent(mask, size) for mask in region]
     layout = fit_layout(size, len(source), fit, panel_width, extents, margin)
     on_panels = None if region is None else _regions_on_panels(region, layout)
@@ -58,6 +64,7 @@ def make_diptych(
         image=torch.cat([left, right], dim=2),
         mask=torch.cat([torch.zeros_like(generated), generated], dim=2),
         layout=layout,
+        notes=cleaned.notes,
     )
 
 

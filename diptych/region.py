@@ -1,18 +1,42 @@
 """Regions: masks that say where an edit may happen."""
 
+from dataclasses import dataclass
+
 import torch
 from PIL import Image
 from torch import Tensor
 
 from .geometry import Box, Size
-from .image import planes_of, resample, size_of
+from .image import UNPAINTED, planes_of, resample, size_of
 
 LATENT_CELL = 8
 """Pixels per side of what the VAE makes into one latent."""
+FULL = 0.25
+"""From this share of a mask's strongest paint on, a pixel counts as painted in full; weaker ones are soft edges."""
+NO_MASK = 64
+"""ComfyUI's Load Image gives black squares of this side beside a picture that has no mask."""
+PARTLY, MUCH = 0.9, 1 / 3
+"""Users are told where more than this share of a region is painted more weakly than that."""
 
 
-def checked_region(region: Tensor, batch: int, source: Size) -> Tensor:
+@dataclass(frozen=True)
+class Region:
+    """Where pictures may change, `b h w` in 0..1, None for everywhere; and what a user should know about it."""
+
+    mask: Tensor | None
+    notes: tuple[str, ...] = ()
+
+
+def checked_region(region: Tensor, batch: int, source: Size) -> Tensor | None:
+    """The mask of clean_region."""
+    return clean_region(region, batch, source).mask
+
+
+def clean_region(region: Tensor, batch: int, source: Size) -> Region:
     """The region as `batch h w` float32 in 0..1, of the source's size or that of a scaled copy of it.
+
+    It is 1 wherever something is painted, at any opacity, 0 where there is nothing but a file format's noise, and in
+    between only on soft edges: half a mask would be no edit or a mixture of two pictures, not half an edit.
 
     Raises:
         ValueError: wrong shape, batch or aspect ratio, NaN, or nothing selected.
@@ -21,27 +45,65 @@ def checked_region(region: Tensor, batch: int, source: Size) -> Tensor:
         region = region[None]
     if region.ndim != 3 or region.numel() == 0:
         raise ValueError(f"region has the shape {list(region.shape)}, expected a MASK [batch, height, width].")
+    if is_no_mask(region, source):
+        return Region(None, ("region is the empty mask that Load Image gives for a picture without one: not used.",))
     if len(region) not in (1, batch):
         raise ValueError(
             f"region holds {len(region)} masks for {batch} pictures, expected 1 mask for all or one for each."
         )
-    region = region.detach().float().cpu()
+    region = region.detach().to(device="cpu", dtype=torch.float32)
     low, high = (float(value) for value in region.aminmax())
     if not (low > -torch.inf and high < torch.inf):
         raise ValueError("region contains NaN or infinite values. Check the node that made the mask.")
-    if not bool((region.amax(dim=(1, 2)) > 0.0).all()):
-        raise ValueError(
-            "region is empty, so nothing may change. Paint the area to edit (right-click the picture, Open in "
-            "MaskEditor), or disconnect region to edit the whole picture."
-        )
+    _check_painted(region)
     if not same_shape(size_of(region), source):
         raise ValueError(
             f"region is {size_of(region)}, but the picture is {source}: parts of the region would lie outside. "
             "Use a mask made for this picture, of its size or scaled with it."
         )
-    if low < 0.0 or high > 1.0:
-        region = region.clamp(0.0, 1.0)
-    return region.expand(batch, -1, -1)
+    region = region.clamp(0.0, 1.0)
+    share = partly_painted(region)
+    note = (
+        f"{share:.0%} of the region is painted at less than full strength, and counts as painted in full; only its "
+        "outermost edge fades. For a weaker edit lower the sampler's denoise."
+    )
+    return Region(_in_full(region).expand(batch, -1, -1), (note,) if share > MUCH else ())
+
+
+def is_no_mask(region: Tensor, source: Size) -> bool:
+    """Whether this is what Load Image gives beside a picture that has no mask, rather than an empty mask of its own."""
+    height, width = region.shape[-2:]
+    of_its_own = (width, height) == (source.width, source.height)
+    return height == width == NO_MASK and not of_its_own and not bool((region > UNPAINTED).any())
+
+
+def partly_painted(mask: Tensor) -> float:
+    """Share of what is painted on masks `b h w` that is painted at less than full strength, soft edges aside."""
+    painted = int((mask > UNPAINTED).sum())
+    return int(((_in_full(mask) == 1.0) & (mask < PARTLY)).sum()) / max(1, painted)
+
+
+def without_noise(mask: Tensor) -> Tensor:
+    """A mask whose black and white are only nearly so, as lossy files leave them, with exact ones."""
+    mask = torch.where(mask <= UNPAINTED, 0.0, mask)
+    return torch.where(mask >= 1.0 - UNPAINTED, 1.0, mask)
+
+
+def _check_painted(region: Tensor) -> None:
+    empty = [i for i, peak in enumerate(region.amax(dim=(1, 2)).tolist(), 1) if peak <= UNPAINTED]
+    if empty:
+        which = "is empty" if len(region) == 1 else f"is empty for picture {', '.join(map(str, empty))}"
+        raise ValueError(
+            f"region {which}, so nothing may change. Paint the area to edit (right-click the picture, Open in "
+            "MaskEditor), or disconnect region to edit the whole picture."
+        )
+
+
+def _in_full(region: Tensor) -> Tensor:
+    """Masks `b h w` that are 1 from a share of their strongest paint on, so that a low opacity is no weak edit."""
+    above = region - UNPAINTED
+    full = FULL * above.amax(dim=(1, 2), keepdim=True)
+    return above.div_(full.clamp_(min=1e-6)).clamp_(0.0, 1.0)
 
 
 def same_shape(one: Size, other: Size, slack: float = 1.0) -> bool:
@@ -73,7 +135,7 @@ def region_on_panel(region: Tensor, source: Size, box: Box, panel: Size) -> Tens
     x, y = region.shape[1] / source.width, region.shape[0] / source.height
     part = (box.left * x, box.top * y, box.right * x, box.bottom * y)
     seen = resample(planes_of(region[..., None]), panel, part, Image.Resampling.BILINEAR)[..., 0]
-    return seen.clamp(0.0, 1.0)
+    return without_noise(seen.clamp(0.0, 1.0))
 
 
 def check_paintable(region: Tensor) -> None:
