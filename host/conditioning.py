@@ -8,6 +8,7 @@ import nodes
 import torch
 from torch import Tensor
 
+from ..diptych.region import MUCH, partly_painted, without_noise
 from . import tiles
 
 Conditioning = list[Any]
@@ -33,6 +34,18 @@ def encode_prompt(clip: Any, prompt: str, guidance: float) -> Conditioning:
     return node_helpers.conditioning_set_values(conditioning, {"guidance": guidance})
 
 
+def mask_notes(mask: Tensor) -> list[str]:
+    """What a user should know about a maskDiptych `... h w`."""
+    share = partly_painted(mask.reshape(-1, *mask.shape[-2:]))
+    if share <= MUCH:
+        return []
+    note = (
+        f"{share:.0%} of maskDiptych lies between 0 and 1: there the edit is mixed with the picture, or left out below "
+        "half. Use region of Create Diptych, where painted counts as painted in full, or put Threshold Mask before it."
+    )
+    return [note]
+
+
 def inpaint_conditioning(
     positive: Conditioning,
     negative: Conditioning,
@@ -41,7 +54,7 @@ def inpaint_conditioning(
     mask: Tensor,
     noise_rows: list[int] | None = None,
 ) -> tuple[Conditioning, Conditioning, Latent]:
-    """The host's InpaintModelConditioning for images `b h w 3` and a mask `b h w` or `b 1 h w`, checked first.
+    """The host's InpaintModelConditioning for images `b h w 3` and a mask `b h w` or `b 1 h w`, checked and cleaned.
 
     `noise_rows`: for each image which of a seed's noises samplers start it from, the same for the tiles of one picture
     and for no others; without it, each image has its own.
@@ -66,7 +79,8 @@ def inpaint_conditioning(
         )
     # The host copies one mask's grey onto all pictures, but hands a single noise mask on to samplers that then
     # repeat it in their own ways; one mask per picture means the same everywhere.
-    mask = mask.expand(len(image), -1, -1).to(torch.float32)
+    # With --gpu-only the two may come from different devices, and the host multiplies them.
+    mask = without_noise(mask.expand(len(image), -1, -1).to(image.device, torch.float32))
     inpaint = nodes.InpaintModelConditioning()  # pyright: ignore[reportAttributeAccessIssue]
     positive, negative, latent = inpaint.encode(positive, negative, image, vae, mask, noise_mask=True)
     if noise_rows is not None:

@@ -2,7 +2,8 @@
 
 from comfy_api.latest import ComfyExtension, io
 
-from .diptych import DiptychCreate
+from ..host import prompts
+from .diptych import NO_FILE, DiptychCreate
 from .early_filter import EarlyFilterSampler, EarlyFilterSamplerAdvanced
 from .instruction import ICEFConditioning, InContextEditInstruction
 from .inversion import InContextInversion
@@ -12,6 +13,9 @@ from .restore import CropRightHalf, EditRestore
 
 
 class ICEditExtension(ComfyExtension):
+    async def on_load(self) -> None:
+        prompts.fill_in("DiptychCreate", "image", NO_FILE)
+
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
         return [
             DiptychCreate,

@@ -4,14 +4,19 @@ from comfy_api.latest import io
 
 from ..diptych.fit import DEFAULT_MARGIN, FITS, WIDTH
 from ..diptych.geometry import MAX_PANEL, MIN_PANEL, SNAP, TRAINED_WIDTH
-from ..diptych.image import checked_image, read_picture
+from ..diptych.image import checked_image, read_picture, size_of
 from ..diptych.panels import make_diptych
-from ..host import files
+from ..diptych.region import is_no_mask
+from ..host import devices, files, links, messages
 from .types import CATEGORY, Layout
 
 NO_FILE = "None"
 UNLINKED = object()
 """The host says None for an input that is linked, and nothing for one that is not."""
+PICTURE_AS_NAME = (
+    "A picture is connected to image, which takes the name of a file. Connect it to image_input instead, and leave "
+    "image at None."
+)
 
 
 class DiptychCreate(io.ComfyNode):
@@ -39,8 +44,9 @@ class DiptychCreate(io.ComfyNode):
                 io.Mask.Input(
                     "region",
                     optional=True,
-                    tooltip="Where the edit may happen, drawn on your picture. Not connected: where you painted in the "
-                    "mask editor (right-click the picture), or else anywhere.",
+                    tooltip="Where the edit may happen, drawn on your picture: wherever something is painted, at any "
+                    "opacity. Not connected, or Load Image's empty mask: where you painted in the mask editor "
+                    "(right-click the picture), or else anywhere.",
                 ),
                 io.Int.Input(
                     "panel_width",
@@ -87,12 +93,13 @@ class DiptychCreate(io.ComfyNode):
                 io.Image.Output("original_image", tooltip="Your picture at its own size, for comparing."),
                 Layout.Output("layout", tooltip="Where the panels lie in your picture, for Crop Right Half."),
             ],
+            hidden=[io.Hidden.unique_id],
         )
 
     @classmethod
     def execute(
         cls,
-        image,
+        image=NO_FILE,
         image_input=None,
         region=None,
         panel_width=TRAINED_WIDTH,
@@ -102,12 +109,19 @@ class DiptychCreate(io.ComfyNode):
     ) -> io.NodeOutput:
         if image_input is not None:
             source, painted = checked_image(image_input), None
-        elif image != NO_FILE:
+        elif hasattr(image, "shape"):
+            # Through a node that takes and gives anything, which no check of types sees.
+            raise ValueError(PICTURE_AS_NAME)
+        elif image not in (NO_FILE, None):
             source, painted = read_picture(files.input_picture(image))
         else:
             raise ValueError("There is no picture to edit. Choose or upload one, or connect image_input.")
-        diptych = make_diptych(source, panel_width, painted if region is None else region, right_panel, fit, margin)
-        return io.NodeOutput(diptych.image, diptych.mask, source, diptych.layout)
+        if painted is not None and (region is None or is_no_mask(region, size_of(source))):
+            region = painted
+        diptych = make_diptych(source, panel_width, region, right_panel, fit, margin)
+        messages.show(cls, diptych.notes)
+        pictures = (devices.as_output(tensor) for tensor in (diptych.image, diptych.mask, source))
+        return io.NodeOutput(*pictures, diptych.layout)
 
     @classmethod
     def fingerprint_inputs(cls, image=NO_FILE, image_input=UNLINKED, **_) -> str:
@@ -116,7 +130,14 @@ class DiptychCreate(io.ComfyNode):
         return NO_FILE if unused else files.fingerprint(files.input_picture(image))
 
     @classmethod
-    def validate_inputs(cls, image, image_input=UNLINKED) -> bool | str:
+    def validate_inputs(cls, image=NO_FILE, image_input=UNLINKED, input_types=None) -> bool | str:
+        # Naming `input_types` makes the check of all links ours, and with it the sentence about a wrong one.
+        received = input_types or {}
+        if received.get("image") == io.Image.io_type:
+            return PICTURE_AS_NAME
+        mismatch = links.mismatch(cls, received)
+        if mismatch:
+            return mismatch
         # Naming `image` also lets files through that were uploaded after the list of names was made.
         if image in (NO_FILE, None) or image_input is not UNLINKED:
             return True

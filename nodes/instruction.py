@@ -4,7 +4,7 @@ from comfy_api.latest import io
 
 from ..diptych.image import checked_image
 from ..diptych.prompt import TEMPLATES, edit_prompt
-from ..host import conditioning
+from ..host import conditioning, messages
 from .types import CATEGORY, Layout
 
 TRAINED_GUIDANCE = 50.0
@@ -102,10 +102,13 @@ class ICEFConditioning(io.ComfyNode):
                     display_name="latent", tooltip="For the sampler's latent_image: the diptych with its mask."
                 ),
             ],
+            hidden=[io.Hidden.unique_id],
         )
 
     @classmethod
     def execute(cls, In_context, negative, vae, diptych, maskDiptych, layout=None) -> io.NodeOutput:
         image = checked_image(diptych, "diptych")
         rows = None if layout is None or layout.tiles == 1 else layout.noise_rows
-        return io.NodeOutput(*conditioning.inpaint_conditioning(In_context, negative, vae, image, maskDiptych, rows))
+        outputs = conditioning.inpaint_conditioning(In_context, negative, vae, image, maskDiptych, rows)
+        messages.show(cls, conditioning.mask_notes(maskDiptych))
+        return io.NodeOutput(*outputs)
