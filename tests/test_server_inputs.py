@@ -10,13 +10,13 @@ from PIL import Image
 
 pytestmark = pytest.mark.server
 
-PICTURE = {"class_type": "EmptyImage", "inputs": {"width": 96, "height": 64, "batch_size": 1, "color": 255}}
+PICTURE = {"class_type": "EmptyImage", "inputs": {"width": 96, "height": 96, "batch_size": 1, "color": 255}}
 
 
 def prompt(**inputs: Any) -> dict[str, Any]:
     return {
         "picture": PICTURE,
-        "mask": {"class_type": "SolidMask", "inputs": {"value": 1.0, "width": 96, "height": 64}},
+        "mask": {"class_type": "SolidMask", "inputs": {"value": 1.0, "width": 96, "height": 96}},
         # Takes and gives anything, so that no check of types sees what goes through it.
         "any": {
             "class_type": "ComfySwitchNode",
@@ -29,10 +29,10 @@ def prompt(**inputs: Any) -> dict[str, Any]:
 
 def refusal(server, **inputs: Any) -> str:
     async def go() -> str:
-        async with aiohttp.ClientSession() as session:
-            async with session.post(f"{server.url}/prompt", json={"prompt": prompt(**inputs)}) as answer:
-                assert answer.status == 400
-                return await answer.text()
+        request = {"prompt": prompt(**inputs)}
+        async with aiohttp.ClientSession() as session, session.post(f"{server.url}/prompt", json=request) as answer:
+            assert answer.status == 400
+            return await answer.text()
 
     return asyncio.run(go())
 
@@ -76,7 +76,7 @@ def test_other_wrong_links_are_refused_too(server, wrong, sentence):
 
 
 def test_a_name_that_another_node_gives(server):
-    Image.new("RGB", (96, 64)).save(server.folder / "input" / "named.png")
+    Image.new("RGB", (96, 96)).save(server.folder / "input" / "named.png")
     name = {"class_type": "PrimitiveString", "inputs": {"value": "named.png"}}
 
     async def go() -> Any:
