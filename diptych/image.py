@@ -1,20 +1,16 @@
-"""Pictures as the host passes them, `b h w c` float in 0..1: reading files, checking, resampling.
+"""Pictures as the host passes them, `b h w c` float in 0..1: checking, resampling.
 
 8-bit values survive the round trip through files exactly.
 """
 
 import math
-from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image
 from torch import Tensor
 
 from .geometry import Box, Size
-
-MASK_EDITOR = "clipspace-"
-"""How names of the files begin that the mask editor of ComfyUI's page writes: where painted, they are transparent."""
 
 UNPAINTED = 0.05
 """Masks up to this are unpainted: lossy files and conversions leave a few 1/255 where there was nothing."""
@@ -23,58 +19,6 @@ UNPAINTED = 0.05
 def size_of(image: Tensor) -> Size:
     """Size of an image `b h w c` or a mask `b h w`."""
     return Size(image.shape[2], image.shape[1])
-
-
-def read_picture(path: str | Path) -> tuple[Tensor, Tensor | None]:
-    """Read an image file as `1 h w 3`, float32 in 0..1, and what was painted on it in the mask editor as `1 h w`.
-
-    The first frame counts, EXIF orientation is applied, transparency is laid over white, 16-bit keeps its depth
-    where pillow does. Without paint the mask is None.
-
-    Raises:
-        ValueError: when the file is no readable picture.
-    """
-    name = Path(path).name
-    try:
-        with Image.open(path) as file:
-            upright = ImageOps.exif_transpose(file)
-            painted = _painted(upright) if name.startswith(MASK_EDITOR) else None
-            picture = _rgb(upright if painted is None else upright.convert("RGB"))
-    except Image.DecompressionBombError as error:
-        raise ValueError(f"The picture {name!r} is too large to open safely ({error}). Scale it down first.") from error
-    except UnidentifiedImageError as error:
-        raise ValueError(
-            f"{name!r} is not a picture that can be read. Use a PNG, JPEG, WebP, TIFF, BMP or GIF file."
-        ) from error
-    except (OSError, SyntaxError, ValueError) as error:
-        raise ValueError(f"The picture {name!r} could not be read, it may be damaged or incomplete: {error}") from error
-    return torch.from_numpy(picture)[None], None if painted is None else torch.from_numpy(painted)[None]
-
-
-def _painted(picture: Image.Image) -> np.ndarray | None:
-    """`h w` float32 in 0..1: where a picture is transparent; None where it is nowhere."""
-    if not picture.has_transparency_data:
-        return None
-    mask = 1.0 - np.asarray(picture.convert("RGBA").getchannel("A"), dtype=np.float32) / 255.0
-    return mask if mask.max() > UNPAINTED else None
-
-
-def _rgb(picture: Image.Image) -> np.ndarray:
-    """`h w 3` float32 in 0..1."""
-    if picture.mode.startswith("I;16") or picture.mode in ("I", "F"):
-        return np.repeat(_deep_grey(picture)[..., None], 3, axis=2)
-    if picture.has_transparency_data:
-        rgba = picture.convert("RGBA")
-        picture = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
-    return np.asarray(picture.convert("RGB"), dtype=np.float32) / 255.0
-
-
-def _deep_grey(picture: Image.Image) -> np.ndarray:
-    """`h w` float32 in 0..1 from a 16-bit, 32-bit or float grey picture, which pillow's own convert would clip."""
-    grey = np.asarray(picture, dtype=np.float32)
-    if picture.mode == "F":
-        return np.clip(np.nan_to_num(grey), 0.0, 1.0)
-    return np.clip(grey / 65535.0, 0.0, 1.0)
 
 
 def checked_image(image: Tensor, what: str = "image_input") -> Tensor:
@@ -117,7 +61,13 @@ def resize(image: Tensor, size: Size) -> Tensor:
     """Lanczos resampling of `b h w c` to `size`, in float, clamped to 0..1; of that size already: the same pixels."""
     if size_of(image) == size:
         return image
-    return torch.stack([resample(planes_of(picture), size).clamp(0.0, 1.0) for picture in image])
+    return torch.stack([_resized(picture, size) for picture in image])
+
+
+def _resized(picture: Tensor, size: Size) -> Tensor:
+    # Channel by channel: planes of all three would be another copy of a large picture.
+    channels = [resample(planes_of(channel[..., None]), size) for channel in picture.unbind(dim=2)]
+    return torch.cat(channels, dim=2).clamp_(0.0, 1.0)
 
 
 def planes_of(picture: Tensor) -> list[Image.Image]:

@@ -34,6 +34,7 @@ def make_diptych(
     right_panel: str = "copy",
     fit: str = WIDTH,
     margin: float = DEFAULT_MARGIN,
+    alpha: Tensor | None = None,
 ) -> Diptych:
     """Lay source pictures `b h w 3` into both panels (paper section 3.1).
 
@@ -46,6 +47,7 @@ def make_diptych(
             start shows through.
         fit: which part of the source the panels show, see fit_layout. Tiles give several diptychs for each picture.
         margin: for fit crop_to_region, see fit_layout.
+        alpha: `b h w` uint8, how opaque the pictures were before they were laid over white; for the layout.
 
     Raises:
         ValueError: bad panel size, fit or region.
@@ -56,7 +58,7 @@ def make_diptych(
     extents = None if region is None else [extent(mask, size) for mask in region]
     layout = fit_layout(size, len(source), fit, panel_width, extents, margin)
     on_panels = None if region is None else _regions_on_panels(region, layout)
-    layout = replace(layout, region=on_panels, glance=glance(source))
+    layout = replace(layout, region=on_panels, glance=glance(source), alpha=alpha)
     left = torch.cat([resize(cut(source[i : i + 1], box), layout.panel) for i, box in layout.shown()])
     right = left if right_panel == "copy" else torch.full_like(left, GREY)
     generated = torch.ones(left.shape[:3]) if on_panels is None else on_panels

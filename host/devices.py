@@ -1,9 +1,21 @@
-"""Where the host keeps pictures between nodes: the CPU, with `--gpu-only` the GPU."""
+"""Where the host keeps pictures between nodes (the CPU, with `--gpu-only` the GPU), and how much room there is."""
 
 import comfy.model_management
+import torch
 from torch import Tensor
+
+BYTES_PER_PIXEL = 32
+"""A picture as float32, what it is read from, and the restored one with its mask."""
+ORDINARY_PIXELS = 64_000_000
+"""Pictures that are read whatever is free now: the host and the system make that much room."""
 
 
 def as_output(tensor: Tensor) -> Tensor:
     """A picture or mask where the host's own nodes would leave it, so that others can be mixed with it."""
     return tensor.to(comfy.model_management.intermediate_device())
+
+
+def most_pixels() -> int:
+    """The pixels that a picture may have for the memory that is free."""
+    free = comfy.model_management.get_free_memory(torch.device("cpu"))
+    return max(ORDINARY_PIXELS, int(free) // BYTES_PER_PIXEL)

@@ -47,4 +47,8 @@ def _is_within(folder: str, path: str) -> bool:
 
 def fingerprint(path: Path) -> str:
     """Hash of a file's content, so that a replaced file is read again."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while part := file.read(1 << 20):
+            digest.update(part)
+    return digest.hexdigest()

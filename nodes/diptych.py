@@ -2,10 +2,12 @@
 
 from comfy_api.latest import io
 
+from ..diptych.alpha import alpha_of
 from ..diptych.fit import DEFAULT_MARGIN, FITS, WIDTH
 from ..diptych.geometry import MAX_PANEL, MIN_PANEL, SNAP, TRAINED_WIDTH
-from ..diptych.image import checked_image, read_picture, size_of
+from ..diptych.image import checked_image, size_of
 from ..diptych.panels import make_diptych
+from ..diptych.reading import Picture, read_picture
 from ..diptych.region import is_no_mask
 from ..host import devices, files, links, messages
 from .types import CATEGORY, Layout
@@ -108,18 +110,19 @@ class DiptychCreate(io.ComfyNode):
         margin=DEFAULT_MARGIN,
     ) -> io.NodeOutput:
         if image_input is not None:
-            source, painted = checked_image(image_input), None
+            picture = Picture(checked_image(image_input), alpha=alpha_of(image_input))
         elif hasattr(image, "shape"):
             # Through a node that takes and gives anything, which no check of types sees.
             raise ValueError(PICTURE_AS_NAME)
         elif image not in (NO_FILE, None):
-            source, painted = read_picture(files.input_picture(image))
+            picture = read_picture(files.input_picture(image), devices.most_pixels())
         else:
             raise ValueError("There is no picture to edit. Choose or upload one, or connect image_input.")
-        if painted is not None and (region is None or is_no_mask(region, size_of(source))):
-            region = painted
-        diptych = make_diptych(source, panel_width, region, right_panel, fit, margin)
-        messages.show(cls, diptych.notes)
+        source = picture.image
+        if picture.painted is not None and (region is None or is_no_mask(region, size_of(source))):
+            region = picture.painted
+        diptych = make_diptych(source, panel_width, region, right_panel, fit, margin, picture.alpha)
+        messages.show(cls, (*picture.notes, *diptych.notes))
         pictures = (devices.as_output(tensor) for tensor in (diptych.image, diptych.mask, source))
         return io.NodeOutput(*pictures, diptych.layout)
 

@@ -6,9 +6,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from icedit.diptych.geometry import Size, panel_size, snap
-from icedit.diptych.image import checked_image, read_picture, resize
+from icedit.diptych.image import checked_image, resize
 from icedit.diptych.panels import crop_right_panel, make_diptych
 from icedit.diptych.prompt import edit_prompt
+from icedit.diptych.reading import read_picture
 from PIL import Image
 
 
@@ -57,9 +58,9 @@ def write(path, mode, value, size=(8, 6), **options):
 
 
 def read_pixels(path):
-    pixels, painted = read_picture(path)
-    assert painted is None
-    return pixels
+    picture = read_picture(path)
+    assert picture.painted is None
+    return picture.image
 
 
 class TestReading:
@@ -119,12 +120,13 @@ class TestReading:
         image.paste((200, 30, 30, 0), (2, 1, 4, 3))
         image.paste((200, 30, 30, 102), (5, 1, 6, 2))
         image.save(tmp_path / "clipspace-painted-masked-1764000000000.png")
-        pixels, painted = read_picture(tmp_path / "clipspace-painted-masked-1764000000000.png")
-        assert torch.equal(pixels, (torch.tensor([200.0, 30.0, 30.0]) / 255).expand(1, 6, 8, 3))
+        picture = read_picture(tmp_path / "clipspace-painted-masked-1764000000000.png")
+        assert picture.alpha is None
+        assert torch.equal(picture.image, (torch.tensor([200.0, 30.0, 30.0]) / 255).expand(1, 6, 8, 3))
         expected = torch.zeros(1, 6, 8)
         expected[:, 1:3, 2:4] = 1
         expected[:, 1, 5] = 153 / 255
-        assert torch.allclose(painted, expected)
+        assert torch.allclose(picture.painted, expected)
 
     @pytest.mark.parametrize(("mode", "value"), [("RGBA", (1, 2, 3, 255)), ("RGB", (1, 2, 3))])
     def test_nothing_painted_in_the_mask_editor(self, tmp_path, mode, value):
