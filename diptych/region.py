@@ -15,6 +15,10 @@ FULL = 0.25
 """From this share of a mask's strongest paint on, a pixel counts as painted in full; weaker ones are soft edges."""
 NO_MASK = 64
 """ComfyUI's Load Image gives black squares of this side beside a picture that has no mask."""
+EMPTY = (
+    "region is empty, so nothing may change. Paint the area to edit (right-click the picture, Open in MaskEditor), or "
+    "disconnect region to edit the whole picture."
+)
 PARTLY, MUCH = 0.9, 1 / 3
 """Users are told where more than this share of a region is painted more weakly than that."""
 
@@ -90,13 +94,9 @@ def without_noise(mask: Tensor) -> Tensor:
 
 
 def _check_painted(region: Tensor) -> None:
-    empty = [i for i, peak in enumerate(region.amax(dim=(1, 2)).tolist(), 1) if peak <= UNPAINTED]
+    empty = [str(i) for i, peak in enumerate(region.amax(dim=(1, 2)).tolist(), 1) if peak <= UNPAINTED]
     if empty:
-        which = "is empty" if len(region) == 1 else f"is empty for picture {', '.join(map(str, empty))}"
-        raise ValueError(
-            f"region {which}, so nothing may change. Paint the area to edit (right-click the picture, Open in "
-            "MaskEditor), or disconnect region to edit the whole picture."
-        )
+        raise ValueError(EMPTY if len(region) == 1 else f"Picture {', '.join(empty)}: {EMPTY}")
 
 
 def _in_full(region: Tensor) -> Tensor:

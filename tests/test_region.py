@@ -61,7 +61,7 @@ class TestNoise:
             checked_region(torch.full((1, 480, 640), 2 / 255), 1, SOURCE)
 
     def test_the_empty_one_of_several_is_named(self):
-        with pytest.raises(ValueError, match="region is empty for picture 2, so nothing may change"):
+        with pytest.raises(ValueError, match="Picture 2: region is empty, so nothing may change"):
             checked_region(torch.cat([painted(), torch.zeros(1, 480, 640)]), 2, SOURCE)
 
     def test_nothing_is_restored_where_there_is_only_noise(self):
