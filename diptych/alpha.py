@@ -3,8 +3,11 @@
 import torch
 from torch import Tensor
 
+AS_SOURCE, OPAQUE = "as the source", "opaque"
 STRIP = 1 << 20
 """Pixels that are worked on at a time."""
+NEAR = 0.02
+"""Of 1/255: that near to an 8-bit value, a pixel was one before it was laid on white; savers cut decimals off."""
 
 
 def alpha_of(image: Tensor) -> Tensor | None:
@@ -26,7 +29,9 @@ def with_alpha(image: Tensor, alpha: Tensor) -> Tensor:
         for top in range(0, image.shape[1], rows):
             strip = slice(top, top + rows)
             opacity = alpha[index % len(alpha), strip, :, None].to(image.device) / 255.0
-            own = (picture[strip] - (1.0 - opacity)) / opacity.clamp(min=1 / 255)
-            result[index, strip, :, :3] = torch.where(opacity > 0.0, own.clamp(0.0, 1.0), picture[strip])
+            own = ((picture[strip] - (1.0 - opacity)) / opacity.clamp(min=1 / 255)).clamp_(0.0, 1.0)
+            whole = (own * 255.0).round()
+            own = torch.where((own * 255.0 - whole).abs() < NEAR, whole / 255.0, own)
+            result[index, strip, :, :3] = torch.where((opacity > 0.0) & (opacity < 1.0), own, picture[strip])
             result[index, strip, :, 3:] = opacity
     return result

@@ -2,6 +2,7 @@
 
 from comfy_api.latest import io
 
+from ..diptych.alpha import AS_SOURCE, OPAQUE, with_alpha
 from ..diptych.panels import crop_right_panel
 from ..diptych.restore import BLEND, PANEL, RESIZE, changed_on_panels, restore_edit, restore_panels
 from ..host import messages
@@ -40,6 +41,14 @@ class CropRightHalf(io.ComfyNode):
                     tooltip="panel: as the model made it. resize: scaled to your picture's size. blend: your picture, "
                     "with only the changed area put in; everything else keeps its very pixels. A region limits both.",
                 ),
+                io.Combo.Input(
+                    "alpha",
+                    options=[AS_SOURCE, OPAQUE],
+                    default=AS_SOURCE,
+                    optional=True,
+                    tooltip="For resize and blend. as the source: as transparent as your picture was, which gives an "
+                    "image with a fourth channel; opaque pictures stay as they are. opaque: on white.",
+                ),
             ],
             outputs=[
                 io.Image.Output(display_name="image", tooltip="The edited picture."),
@@ -49,7 +58,7 @@ class CropRightHalf(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, image, layout=None, original=None, restore=PANEL) -> io.NodeOutput:
+    def execute(cls, image, layout=None, original=None, restore=PANEL, alpha=AS_SOURCE) -> io.NodeOutput:
         if restore == PANEL:
             return io.NodeOutput(crop_right_panel(image, layout), changed_on_panels(image, layout))
         if layout is None or original is None:
@@ -60,7 +69,10 @@ class CropRightHalf(io.ComfyNode):
             )
         restored = restore_panels(image, layout, original, restore)
         messages.show(cls, restored.notes)
-        return io.NodeOutput(restored.image, restored.changed)
+        picture = restored.image
+        if layout.alpha is not None and alpha == AS_SOURCE:
+            picture = with_alpha(picture, layout.alpha)
+        return io.NodeOutput(picture, restored.changed)
 
 
 class EditRestore(io.ComfyNode):
