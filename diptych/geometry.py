@@ -67,8 +67,8 @@ class DiptychLayout:
 
     `boxes`: the part of its picture that each diptych shows; the `tiles` of one picture follow each other. One box
     stands for any number of pictures. `region`: `d h w` in 0..1 on the panel, one for each diptych or none: where it
-    may change. `glance`: `b n 3`, a few pixels of each source, to know it again. `alpha`: `b h w` uint8, how opaque the
-    sources are, None where they are opaque.
+    may change. `source_region`: the same as `b h w` bool of the sources, at any scale. `glance`: `b n 3`, a few pixels
+    of each source, to know it again. `alpha`: `b h w` uint8, how opaque the sources are, None where they are opaque.
     """
 
     panel: Size
@@ -76,6 +76,7 @@ class DiptychLayout:
     boxes: tuple[Box, ...] = ()
     tiles: int = 1
     region: Tensor | None = field(default=None, compare=False, repr=False)
+    source_region: Tensor | None = field(default=None, compare=False, repr=False)
     glance: Tensor | None = field(default=None, compare=False, repr=False)
     alpha: Tensor | None = field(default=None, compare=False, repr=False)
 

@@ -58,7 +58,8 @@ def make_diptych(
     extents = None if region is None else [extent(mask, size) for mask in region]
     layout = fit_layout(size, len(source), fit, panel_width, extents, margin)
     on_panels = None if region is None else _regions_on_panels(region, layout)
-    layout = replace(layout, region=on_panels, glance=glance(source), alpha=alpha)
+    selected = None if region is None else region > 0.0
+    layout = replace(layout, region=on_panels, source_region=selected, glance=glance(source), alpha=alpha)
     left = torch.cat([resize(cut(source[i : i + 1], box), layout.panel) for i, box in layout.shown()])
     right = left if right_panel == "copy" else torch.full_like(left, GREY)
     generated = torch.ones(left.shape[:3]) if on_panels is None else on_panels

@@ -18,13 +18,15 @@ STRIP = 1 << 20
 class Piece:
     """An edit `h w 3` of any size that covers `box` of its source, with a weight `h w` of any size in 0..1.
 
-    `fade`: the part of the box, in the picture's pixels, over which it takes over from the piece before it.
+    `fade`: the part of the box, in the picture's pixels, over which it takes over from the piece before it. `region`:
+    `h w` bool of the whole picture, at any scale: the weight is 0 outside of it.
     """
 
     edit: Tensor
     weight: Tensor
     box: Box
     fade: Box | None = None
+    region: Tensor | None = None
 
 
 def paste(piece: Piece, source: Tensor, result: Tensor, changed: Tensor) -> None:
@@ -36,6 +38,8 @@ def paste(piece: Piece, source: Tensor, result: Tensor, changed: Tensor) -> None
     for part in _strips(_active(piece)):
         rows, columns = slice(part.top, part.bottom), slice(part.left, part.right)
         seen = resample(weight, part.size, _scaled(part, piece.box, weight[0]), Image.Resampling.BILINEAR)
+        if piece.region is not None:
+            seen.mul_(_nearest(piece.region, part, Size(source.shape[1], source.shape[0]))[..., None])
         drawn = resample(edit, part.size, _scaled(part, piece.box, edit[0]))
         new = torch.lerp(source[rows, columns], drawn.clamp_(0.0, 1.0), seen.clamp_(0.0, 1.0))
         seen = seen[..., 0]
@@ -77,6 +81,13 @@ def _scaled(part: Box, box: Box, plane: Image.Image) -> tuple[float, float, floa
     left, right = ((edge - box.left) * size.width / box.width for edge in (part.left, part.right))
     top, bottom = ((edge - box.top) * size.height / box.height for edge in (part.top, part.bottom))
     return left, top, min(right, size.width), min(bottom, size.height)
+
+
+def _nearest(mask: Tensor, part: Box, whole: Size) -> Tensor:
+    """`h w` of the part: the pixels of a mask of the whole, at any scale, that the centres of the part's lie in."""
+    rows = (torch.arange(part.top, part.bottom) + 0.5).mul_(mask.shape[0] / whole.height)
+    columns = (torch.arange(part.left, part.right) + 0.5).mul_(mask.shape[1] / whole.width)
+    return mask[rows.long()][:, columns.long()]
 
 
 def _ramp(fade: Box, part: Box) -> Tensor:

@@ -2,25 +2,25 @@
 
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from .change import feathered, find_change
-from .colours import Bools, measure_drift
+from .change import drift_between, find_change
+from .feather import around, inside
+from .filters import highest, shrink
 from .geometry import Box, DiptychLayout, Size
-from .image import checked_image, cut, resize, size_of
+from .image import checked_image, cut, size_of
 from .panels import crop_right_panel, glance
 from .paste import Piece, paste
-from .region import checked_region, region_on_panel, same_shape
+from .region import checked_region, same_shape
 
 PANEL, RESIZE, BLEND = "panel", "resize", "blend"
 NEARLY_ALL = 0.75
 """From this share on, what is left unchanged is chance, not intent: a style edit."""
-REGION_FEATHER = 8.0
-"""Panel pixels, one latent: that far the model paints beyond a region."""
-COMPARED_PIXELS = 1 << 20
-"""Larger edits are compared at this size: the limits of find_change are made for what models put out."""
+COMPARED_PIXELS = 512 * 768
+"""A panel of the trained width. Larger edits are compared at this size: the limits of find_change are made for it."""
+DRIFT_MARGIN = 8
+"""Compared pixels around a change that do not count as unchanged: the model blends there."""
 SAME_PICTURE = 0.1
 """Mean difference up to which two pictures can be one, graded or compressed."""
 
@@ -36,12 +36,26 @@ class Restored:
 
 @dataclass(frozen=True)
 class View:
-    """What one panel shows: `edited` `h w 3`, what it is compared with, the original there, all of one size."""
+    """An edit `h w 3` of one box of its source.
+
+    `reference` `h w 3`: what went the same way unedited; None: the source itself. They are compared at the size
+    `compared`, on the device `device`.
+    """
 
     edited: Tensor
-    reference: Tensor
+    reference: Tensor | None
+    box: Box
+    compared: Size
+    device: torch.device
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What a view compares, `h w 3` of one size, and where they differ by more than drift, `h w` bool."""
+
+    edited: Tensor
     original: Tensor
-    allowed: Bools | None
+    change: Tensor
 
 
 def changed_on_panels(image: Tensor, layout: DiptychLayout | None = None) -> Tensor:
@@ -50,10 +64,15 @@ def changed_on_panels(image: Tensor, layout: DiptychLayout | None = None) -> Ten
     Raises:
         ValueError: when the image is no diptych of this layout.
     """
-    right = crop_right_panel(image, layout)
-    left = checked_image(image, "image")[:, :, : right.shape[2]]
-    changes = [find_change(edited, reference) for edited, reference in zip(right.numpy(), left.numpy(), strict=True)]
-    return torch.stack([torch.from_numpy(feathered(change)) for change in changes])
+    panels, lefts = _both_panels(image, layout)
+    size = size_of(panels)
+    compared = _within(size if layout is None else layout.panel, COMPARED_PIXELS)
+    areas = []
+    for pair in zip(panels, lefts, strict=True):
+        edited, reference = (shrink(picture, compared).to(image.device) for picture in pair)
+        weight = around(find_change(edited, reference)).cpu()
+        areas.append(shrink(weight[..., None], size)[..., 0])
+    return _batch(tuple(areas))
 
 
 def restore_panels(image: Tensor, layout: DiptychLayout, original: Tensor, mode: str) -> Restored:
@@ -63,31 +82,25 @@ def restore_panels(image: Tensor, layout: DiptychLayout, original: Tensor, mode:
 
     Args:
         mode: "resize" puts back all that the panel shows, "blend" only what differs from the left panel. Outside a
-            region and its feather neither changes a pixel.
+            region neither changes a pixel.
 
     Raises:
         ValueError: a layout or original of another picture.
     """
-    panels = crop_right_panel(image, layout)
-    lefts = checked_image(image, "image")[:, :, : panels.shape[2]]
+    panels, lefts = _both_panels(image, layout)
     original = checked_image(original, "original")
     _check_original(layout, original, len(panels))
+    compared = _within(layout.panel, COMPARED_PIXELS)
     restored = []
     for first in range(0, len(panels), layout.tiles):
         row = first % len(layout.boxes)
-        boxes = layout.boxes[row : row + layout.tiles]
-        source = original[row // layout.tiles]
-        edits = panels[first : first + layout.tiles]
+        picture = row // layout.tiles
         views = [
-            View(
-                edited=resize(edits[i : i + 1], layout.panel)[0],
-                reference=resize(lefts[first + i : first + i + 1], layout.panel)[0],
-                original=resize(cut(source[None], box), layout.panel)[0],
-                allowed=None if layout.region is None else layout.region[row + i].numpy() > 0.0,
-            )
-            for i, box in enumerate(boxes)
+            View(panels[first + i], lefts[first + i], layout.boxes[row + i], compared, image.device)
+            for i in range(layout.tiles)
         ]
-        restored.append(_restore_one(source, edits, views, boxes, mode))
+        region = None if layout.source_region is None else layout.source_region[picture]
+        restored.append(_restore_one(original[picture], views, region, mode))
     return _stacked(restored)
 
 
@@ -100,62 +113,76 @@ def restore_edit(edited: Tensor, original: Tensor, mode: str, region: Tensor | N
     Raises:
         ValueError: different shapes or batches, or a bad region.
     """
+    device = edited.device
     edited, original = checked_image(edited, "edited"), checked_image(original, "original")
-    source, size = size_of(original), size_of(edited)
+    source = size_of(original)
     _check_pair(edited, original)
     if region is not None:
         region = checked_region(region, len(edited), source)
-    compared = _within(size, COMPARED_PIXELS)
-    whole = (Box(0, 0, source.width, source.height),)
+    compared = _within(size_of(edited), COMPARED_PIXELS)
     restored = []
-    for i in range(len(edited)):
-        picture = original[i if len(original) > 1 else 0]
-        small = resize(picture[None], compared)[0]
-        allowed = None if region is None else region_on_panel(region[i], source, whole[0], compared).numpy() > 0.0
-        view = View(resize(edited[i : i + 1], compared)[0], small, small, allowed)
-        restored.append(_restore_one(picture, edited[i : i + 1], [view], whole, mode))
+    for i, edit in enumerate(edited):
+        view = View(edit, None, Box(0, 0, source.width, source.height), compared, device)
+        selected = None if region is None else region[i] > 0.0
+        restored.append(_restore_one(original[i if len(original) > 1 else 0], [view], selected, mode))
     return _stacked(restored)
 
 
-def _restore_one(
-    source: Tensor, edits: Tensor, views: list[View], boxes: tuple[Box, ...], mode: str
-) -> tuple[Tensor, Tensor, str]:
-    """One picture `h w 3` with the edits of its tiles `t h w 3` put in; its changed area; a note."""
-    changes: list[Bools] | None = None
+def _both_panels(image: Tensor, layout: DiptychLayout | None) -> tuple[Tensor, Tensor]:
+    """The right and the left panels of diptychs, `d h w 3` each."""
+    panels = crop_right_panel(image, layout)
+    return panels, checked_image(image[:, :, : panels.shape[2]], "image")
+
+
+def _restore_one(source: Tensor, views: list[View], region: Tensor | None, mode: str) -> tuple[Tensor, Tensor, str]:
+    """One picture `h w 3` with the edits of its tiles put in, inside a region `h w` bool; its changed area; a note."""
+    size = Size(source.shape[1], source.shape[0])
+    limits = [None if region is None else inside(region, size, view.box, view.compared) for view in views]
+    found: list[Comparison] | None = None
     note = ""
     if mode == BLEND:
-        changes = [find_change(view.edited.numpy(), view.reference.numpy()) for view in views]
-        share = _share(changes, views)
+        found = [_compare(view, source) for view in views]
+        share = _share([one.change for one in found], limits)
         # A region says by itself how much may change.
-        if share >= NEARLY_ALL and views[0].allowed is None:
+        if share >= NEARLY_ALL and region is None:
             note = f"{share:.0%} of the picture changed, so all of the edit was used, as with resize."
-            changes = None
+            found = None
         elif share == 0.0:
             note = "The edit shows no change, so the picture is the original. Try another seed or instruction."
-    pieces = []
-    for i, (view, box) in enumerate(zip(views, boxes, strict=True)):
-        weight, edit = _weight(view, None if changes is None else changes[i]), edits[i]
-        if changes is not None:
-            # Not where the weight is 0: outside a region, an edit that ignored it may have changed everything.
-            unchanged = feathered(changes[i]) == 0.0
-            drift = measure_drift(view.edited.numpy(), view.original.numpy(), unchanged)
-            edit = torch.from_numpy(drift.undo(edit.numpy()))
-        pieces.append(Piece(edit, torch.from_numpy(weight), box, box.overlap(boxes[i - 1]) if i else None))
     result, changed = source.clone(), torch.zeros(source.shape[:2])
-    for piece in pieces:
-        paste(piece, source, result, changed)
+    for i, (view, limit) in enumerate(zip(views, limits, strict=True)):
+        edit, weight = _in_full(view) if found is None else _in_part(view, found[i])
+        weight = weight if limit is None else torch.minimum(weight, limit)
+        fade = view.box.overlap(views[i - 1].box) if i else None
+        paste(Piece(edit, weight, view.box, fade, region), source, result, changed)
     return result, changed, note
 
 
-def _weight(view: View, area: Bools | None) -> np.ndarray:
-    """How much of the edit shows, on the panel; everything that may where no area is given."""
-    weight = np.ones(view.edited.shape[:2], np.float32) if area is None else feathered(area)
-    return weight if view.allowed is None else np.minimum(weight, feathered(view.allowed, 0.0, REGION_FEATHER))
+def _compare(view: View, source: Tensor) -> Comparison:
+    original = cut(source[None], view.box)[0]
+    edited, original = (shrink(picture, view.compared).to(view.device) for picture in (view.edited, original))
+    if view.reference is None:
+        return Comparison(edited, original, find_change(edited, original))
+    reference = shrink(view.reference, view.compared).to(view.device)
+    return Comparison(edited, original, find_change(edited, reference))
 
 
-def _share(changes: list[Bools], views: list[View]) -> float:
+def _in_full(view: View) -> tuple[Tensor, Tensor]:
+    """An edit `h w 3` that shows everywhere, and its weight `h w`."""
+    return view.edited, torch.ones(view.compared.height, view.compared.width)
+
+
+def _in_part(view: View, found: Comparison) -> tuple[Tensor, Tensor]:
+    """An edit `h w 3` without its drift that shows where it changed something, and its weight `h w`."""
+    # Beside the change, not outside the region: there, an edit that ignored it may have changed everything.
+    unchanged = ~highest(found.change, 2 * DRIFT_MARGIN + 1)
+    drift = drift_between(found.edited, found.original, unchanged).to(view.edited.device)
+    return drift.undo(view.edited), around(found.change).cpu()
+
+
+def _share(changes: list[Tensor], limits: list[Tensor | None]) -> float:
     """Changed share of what may change."""
-    allowed = [np.ones_like(c) if v.allowed is None else v.allowed for c, v in zip(changes, views, strict=True)]
+    allowed = [torch.ones_like(c) if w is None else w.to(c.device) > 0 for c, w in zip(changes, limits, strict=True)]
     changed = sum(int((c & a).sum()) for c, a in zip(changes, allowed, strict=True))
     return changed / max(1, sum(int(a.sum()) for a in allowed))
 
