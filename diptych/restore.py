@@ -12,7 +12,7 @@ from .geometry import Box, DiptychLayout, Size
 from .image import checked_image, cut, size_of
 from .panels import crop_right_panel, glance
 from .paste import Piece, paste
-from .region import checked_region, same_shape
+from .region import Region, clean_region, same_shape
 
 PANEL, RESIZE, BLEND = "panel", "resize", "blend"
 NEARLY_ALL = 0.75
@@ -117,15 +117,14 @@ def restore_edit(edited: Tensor, original: Tensor, mode: str, region: Tensor | N
     edited, original = checked_image(edited, "edited"), checked_image(original, "original")
     source = size_of(original)
     _check_pair(edited, original)
-    if region is not None:
-        region = checked_region(region, len(edited), source)
+    cleaned = Region(None) if region is None else clean_region(region, len(edited), source)
     compared = _within(size_of(edited), COMPARED_PIXELS)
     restored = []
     for i, edit in enumerate(edited):
         view = View(edit, None, Box(0, 0, source.width, source.height), compared, device)
-        selected = None if region is None else region[i] > 0.0
+        selected = None if cleaned.mask is None else cleaned.mask[i] > 0.0
         restored.append(_restore_one(original[i if len(original) > 1 else 0], [view], selected, mode))
-    return _stacked(restored)
+    return _stacked(restored, cleaned.notes)
 
 
 def _both_panels(image: Tensor, layout: DiptychLayout | None) -> tuple[Tensor, Tensor]:
@@ -229,10 +228,10 @@ def _within(size: Size, pixels: int) -> Size:
     return Size(max(1, round(size.width * scale)), max(1, round(size.height * scale)))
 
 
-def _stacked(restored: list[tuple[Tensor, Tensor, str]]) -> Restored:
-    images, areas, notes = zip(*restored, strict=True)
-    named = [f"Picture {i}: {note}" if len(notes) > 1 else note for i, note in enumerate(notes, 1) if note]
-    return Restored(_batch(images), _batch(areas), tuple(named))
+def _stacked(restored: list[tuple[Tensor, Tensor, str]], notes: tuple[str, ...] = ()) -> Restored:
+    images, areas, own = zip(*restored, strict=True)
+    named = [f"Picture {i}: {note}" if len(own) > 1 else note for i, note in enumerate(own, 1) if note]
+    return Restored(_batch(images), _batch(areas), (*notes, *named))
 
 
 def _batch(parts: tuple[Tensor, ...]) -> Tensor:

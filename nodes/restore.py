@@ -1,13 +1,16 @@
 """Nodes that put an edit back onto its source picture."""
 
+from dataclasses import replace
+
 from comfy_api.latest import io
 
 from ..diptych.alpha import AS_SOURCE, OPAQUE, with_alpha
 from ..diptych.panels import crop_right_panel
-from ..diptych.restore import BLEND, PANEL, RESIZE, changed_on_panels, restore_edit, restore_panels
-from ..host import messages
+from ..diptych.restore import BLEND, PANEL, RESIZE, Restored, changed_on_panels, restore_edit, restore_panels
+from ..host import devices, messages, outputs
 from .types import CATEGORY, Layout
 
+CHANGED_OUTPUT = 1
 CHANGED = "Where the edit shows: 1 on the changed area, falling to 0 around it. 1 everywhere when all of it was used."
 
 
@@ -60,7 +63,10 @@ class CropRightHalf(io.ComfyNode):
     @classmethod
     def execute(cls, image, layout=None, original=None, restore=PANEL, alpha=AS_SOURCE) -> io.NodeOutput:
         if restore == PANEL:
-            return io.NodeOutput(crop_right_panel(image, layout), changed_on_panels(image, layout))
+            panel = devices.as_output(crop_right_panel(image, layout))
+            if not outputs.is_linked(CHANGED_OUTPUT):
+                return io.NodeOutput(panel, outputs.skipped("changed"))
+            return io.NodeOutput(panel, devices.as_output(changed_on_panels(image, layout)))
         if layout is None or original is None:
             missing = " and ".join(n for n, v in (("layout", layout), ("original", original)) if v is None)
             raise ValueError(
@@ -68,11 +74,14 @@ class CropRightHalf(io.ComfyNode):
                 "Diptych, or set restore to panel."
             )
         restored = restore_panels(image, layout, original, restore)
-        messages.show(cls, restored.notes)
-        picture = restored.image
         if layout.alpha is not None and alpha == AS_SOURCE:
-            picture = with_alpha(picture, layout.alpha)
-        return io.NodeOutput(picture, restored.changed)
+            restored = replace(restored, image=with_alpha(restored.image, layout.alpha))
+        return _shown(cls, restored)
+
+    @classmethod
+    def fingerprint_inputs(cls, restore=PANEL, **_) -> bool:
+        # The other modes have `changed` anyway; `restore` is None where it is linked.
+        return restore in (RESIZE, BLEND) or outputs.is_linked(CHANGED_OUTPUT)
 
 
 class EditRestore(io.ComfyNode):
@@ -98,7 +107,8 @@ class EditRestore(io.ComfyNode):
                 io.Mask.Input(
                     "region",
                     optional=True,
-                    tooltip="Where the edit may show, drawn on your picture. Not connected: anywhere.",
+                    tooltip="Where the edit may show, drawn on your picture; outside it every pixel stays. Not "
+                    "connected, or Load Image's empty mask: anywhere.",
                 ),
             ],
             outputs=[
@@ -110,6 +120,9 @@ class EditRestore(io.ComfyNode):
 
     @classmethod
     def execute(cls, edited, original, restore=BLEND, region=None) -> io.NodeOutput:
-        restored = restore_edit(edited, original, restore, region)
-        messages.show(cls, restored.notes)
-        return io.NodeOutput(restored.image, restored.changed)
+        return _shown(cls, restore_edit(edited, original, restore, region))
+
+
+def _shown(node: type[io.ComfyNode], restored: Restored) -> io.NodeOutput:
+    messages.show(node, restored.notes)
+    return io.NodeOutput(devices.as_output(restored.image), devices.as_output(restored.changed))
