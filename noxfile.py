@@ -14,6 +14,8 @@ CLIENT = "headless/requirements.txt"
 TRAIN = "import os, runpy, sys; sys.path[0] = '..'; here = os.path.basename(os.getcwd()); "
 TRAIN += "runpy.run_module(here + '.mini.train', run_name='__main__')"
 
+PAGE_TESTS = ("tests/test_page.py", "tests/test_page_runs.py", "tests/test_help_page.py")
+
 nox.options.envdir = str(CACHE / "nox")
 nox.options.reuse_existing_virtualenvs = True
 nox.options.sessions = ["lint", "types", "tests"]
@@ -37,6 +39,12 @@ def tests(session: nox.Session) -> None:
 def tests_oldest(session: nox.Session) -> None:
     """Run the tests against the oldest supported ComfyUI."""
     _in_host(session, "-m", "pytest", "tests", *session.posargs, host="0.16.3")
+
+
+@nox.session
+def tests_newest_page(session: nox.Session) -> None:
+    """Run the page's tests on the newest page, which is newer than the one that the newest known ComfyUI comes with."""
+    _in_host(session, "-m", "pytest", *PAGE_TESTS, *session.posargs, page="1.58.1")
 
 
 @nox.session
@@ -64,8 +72,9 @@ def train(session: nox.Session) -> None:
     _in_host(session, "-c", TRAIN, "--work", str(CACHE / "mini-training"), *session.posargs)
 
 
-def _in_host(session: nox.Session, *arguments: str, host: str = "0.30.0") -> None:
+def _in_host(session: nox.Session, *arguments: str, host: str = "0.30.0", page: str = "") -> None:
     """Run the interpreter of the environment that has ComfyUI and the tools."""
     session.install("--quiet", "-r", CLIENT)
     requirements = ("-r", CLIENT, "-r", "tests/requirements.txt")
-    session.run("python", "-m", "headless.environment", "--host", host, *requirements, "--", *arguments)
+    versions = ("--host", host, *(("--page", page) if page else ()))
+    session.run("python", "-m", "headless.environment", *versions, *requirements, "--", *arguments)

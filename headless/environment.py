@@ -1,7 +1,7 @@
 """A private Python environment with a pinned ComfyUI, cached outside the repository and rebuilt when absent.
 
-`python -m headless.environment [--host VERSION] [-r FILE]... -- ARGUMENTS` runs its interpreter with ARGUMENTS and
-ICEDIT_HOST set to the ComfyUI tree.
+`python -m headless.environment [--host VERSION] [--page VERSION] [-r FILE]... -- ARGUMENTS` runs its interpreter with
+ARGUMENTS, ICEDIT_HOST set to the ComfyUI tree and, with --page, ICEDIT_PAGE to the files of that page.
 """
 
 import argparse
@@ -55,25 +55,36 @@ RELEASES = {
 NEWEST = "0.30.0"
 OLDEST = "0.16.3"
 
+PAGES = {"1.58.1": "37912597537a731a8f421179618a736c24184c5bdbfa327f38b2fb7c291852d9"}
+"""Pages newer than the one that belongs to a release: comfyui-frontend-package's version and the hash of its wheel."""
+
 
 @dataclass(frozen=True)
 class Environment:
-    """A ComfyUI checkout and the interpreter that runs it."""
+    """A ComfyUI checkout and the interpreter that runs it; `page` are the files of another page than its own."""
 
     python: Path
     host: Path
+    page: Path | None = None
+
+    @classmethod
+    def of_this_process(cls) -> "Environment":
+        """That of a program which `python -m headless.environment` started."""
+        page = os.environ.get("ICEDIT_PAGE")
+        return cls(Path(sys.executable), Path(os.environ["ICEDIT_HOST"]), Path(page) if page else None)
 
 
 class SetupError(RuntimeError):
     """Setting up failed; the message says which command, what it printed and what to do."""
 
 
-def prepare(version: str = NEWEST, extra_requirements: tuple[Path, ...] = ()) -> Environment:
+def prepare(version: str = NEWEST, extra_requirements: tuple[Path, ...] = (), page: str | None = None) -> Environment:
     """Return the environment for a ComfyUI release, building what is missing.
 
     Args:
         version: a key of `RELEASES`.
         extra_requirements: requirement files to install beside the host's, for example the tests'.
+        page: a key of `PAGES`, if the release's own page is not wanted.
 
     Raises:
         SetupError: a download or an installation failed.
@@ -83,7 +94,8 @@ def prepare(version: str = NEWEST, extra_requirements: tuple[Path, ...] = ()) ->
     with FileLock(cache_dir() / "setup.lock"):
         host = _host_tree(release)
         requirements = (host / "requirements.txt", *extra_requirements)
-        return Environment(python=_interpreter(release, requirements), host=host)
+        files = _page_files(page) if page else None
+        return Environment(python=_interpreter(release, requirements), host=host, page=files)
 
 
 def _host_tree(release: HostRelease) -> Path:
@@ -130,6 +142,21 @@ def _interpreter(release: HostRelease, requirements: tuple[Path, ...]) -> Path:
     return python
 
 
+def _page_files(version: str) -> Path:
+    """A page outside the interpreter, so that one environment serves both."""
+    target = cache_dir() / f"page-{version}-{PAGES[version][:8]}"
+    if not target.is_dir():
+        log.info("Downloading ComfyUI's page %s (29 MB, once)", version)
+        with tempfile.TemporaryDirectory(dir=target.parent) as scratch_name:
+            scratch = Path(scratch_name)
+            pinned = scratch / "page.txt"
+            pinned.write_text(f"comfyui-frontend-package=={version} --hash=sha256:{PAGES[version]}\n")
+            install = [uv.find_uv_bin(), "pip", "install", "--quiet", "--no-deps", "--require-hashes"]
+            _run([*install, "--python", sys.executable, "--target", str(scratch / "page"), "-r", str(pinned)])
+            (scratch / "page").rename(target)
+    return target / "comfyui_frontend_package" / "static"
+
+
 def _run(command: list[str]) -> None:
     try:
         done = subprocess.run(
@@ -149,12 +176,13 @@ def main() -> int:
     """Run the environment's interpreter; its exit status."""
     parser = argparse.ArgumentParser(prog="python -m headless.environment")
     parser.add_argument("--host", choices=RELEASES, default=NEWEST, help="ComfyUI version (default: %(default)s)")
+    parser.add_argument("--page", choices=PAGES, help="a newer page than the ComfyUI's own")
     parser.add_argument("-r", type=Path, action="append", default=[], help="requirements to install beside ComfyUI's")
     parser.add_argument("arguments", nargs="+", help="for the interpreter, after --")
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     try:
-        environment = prepare(options.host, tuple(options.r))
+        environment = prepare(options.host, tuple(options.r), options.page)
     except SetupError as error:
         log.error("%s", error)
         return 1
@@ -166,7 +194,9 @@ def _activated(environment: Environment) -> dict[str, str]:
     """The process environment of an activated virtual environment, which tools ask for their interpreter."""
     folder = environment.python.parent
     path = os.pathsep.join((str(folder), os.environ.get("PATH", "")))
-    return {**os.environ, "PATH": path, "VIRTUAL_ENV": str(folder.parent), "ICEDIT_HOST": str(environment.host)}
+    page = {"ICEDIT_PAGE": str(environment.page)} if environment.page else {}
+    host = {"VIRTUAL_ENV": str(folder.parent), "ICEDIT_HOST": str(environment.host), **page}
+    return {**os.environ, "PATH": path, **host}
 
 
 if __name__ == "__main__":

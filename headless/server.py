@@ -105,6 +105,8 @@ def _command(environment: Environment, folder: Path, arguments: Sequence[str]) -
     command += ["--extra-model-paths-config", str(folder / "models.yaml")]
     command += ["--database-url", "sqlite:///:memory:", "--listen", "127.0.0.1", "--port", str(port)]
     command += ["--disable-auto-launch", "--disable-api-nodes", *arguments]
+    if environment.page:
+        command += ["--front-end-root", str(environment.page)]
     return f"http://127.0.0.1:{port}", command
 
 

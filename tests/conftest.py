@@ -47,7 +47,7 @@ _load_host()
 def host_environment():
     from icedit.headless.environment import Environment
 
-    return Environment(python=Path(sys.executable), host=Path(os.environ["ICEDIT_HOST"]))
+    return Environment.of_this_process()
 
 
 @pytest.fixture(scope="session")

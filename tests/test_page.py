@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from support.page import overlaps
+from support.page import crowded
 from support.workflows import PAGE_WORKFLOWS, WORKFLOWS
 
 pytestmark = pytest.mark.server
@@ -13,6 +13,12 @@ NOTES = """() => window.app.graph._nodes.filter(node => node.type === 'MarkdownN
   const text = onPage ?? note.widgets[0].element.querySelector('.tiptap')
   return [note.title, text.scrollHeight, text.clientHeight]
 })"""
+CHOOSE = """([id, name]) => {
+  const widget = window.app.graph.getNodeById(id).widgets.find(widget => widget.name === 'image')
+  widget.value = name
+  widget.callback(name)
+}"""
+PREVIEWS = "id => document.querySelectorAll(`[data-node-id='${id}'] .image-preview`).length"
 THUMBNAILS = """() => [...document.querySelectorAll('[data-testid^="template-workflow-"] img')]
   .map(image => image.naturalWidth)"""
 
@@ -34,7 +40,7 @@ def test_a_workflow_opens_whole(comfy, path, nodes_2):
         for place, value in enumerate(node["widgets_values"]):
             if value is not None:
                 assert opened[str(node["id"])][place] == value, f"widget {place} of {node['type']} {node['id']}"
-    assert overlaps(nodes) == []
+    assert crowded(nodes, content["groups"]) == []
     notes = comfy.evaluate(NOTES)
     assert notes and min(height for _, _, height in notes) > 0
     assert [note for note in notes if note[1] > note[2]] == [], "a note is longer than its box"
@@ -63,7 +69,7 @@ def test_the_turn_is_in_the_node_library_and_works_when_added(comfy):
           window.app.graph.clear()
           const stores = document.querySelector('#vue-app').__vue_app__.config.globalProperties.$pinia._s
           const library = stores.get('subgraph')
-          const found = library.subgraphBlueprints.find(blueprint => blueprint.display_name === name)
+          const found = stores.get('nodeDef').visibleNodeDefs.find(node => node.display_name === name)
           for (const left of [0, 500]) {
             const { nodes, definitions } = library.getBlueprint(found.name)
             window.app.canvas._deserializeItems({ nodes, subgraphs: definitions.subgraphs }, { position: [left, 0] })
@@ -96,6 +102,19 @@ def test_a_workflow_of_the_earlier_official_pack_opens_with_our_defaults(comfy):
     assert opened["widgets"]["image"] == "32.png"
     assert opened["widgets"]["panel_width"] == 512
     assert opened["widgets"]["right_panel"] == "copy"
+
+
+def test_only_a_chosen_picture_is_shown(comfy):
+    """A diptych whose picture is wired has chosen none, which is no file."""
+    comfy.use_nodes_2(True)
+    comfy.drop(json.loads((WORKFLOWS / "icedit_mixed_sizes.json").read_text(encoding="utf-8")))
+    node = comfy.node("DiptychCreate")["id"]
+    counts = []
+    for name in ("None", "example.png", "None"):
+        comfy.evaluate(CHOOSE, [node, name])
+        comfy.page.wait_for_timeout(1000)
+        counts.append(comfy.evaluate(PREVIEWS, node))
+    assert counts == [0, 1, 0]
 
 
 def test_the_template_browser_shows_and_opens_our_workflows(comfy):

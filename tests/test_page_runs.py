@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from icedit.headless.client import ComfyClient
 from PIL import Image
-from support.page import overlaps
-from support.workflows import WORKFLOWS
+from support.hosts import need_for
+from support.page import crowded
+from support.workflows import PAGE_WORKFLOWS, WORKFLOWS
 
 pytestmark = pytest.mark.server
 
@@ -21,6 +22,8 @@ KSAMPLER = (
 # fmt: on
 SHORT = {
     "DiptychCreate": {"panel_width": 128},
+    "KSampler": {"steps": 2},
+    "InContextInversion": {"steps": 2},
     FILTER: {"seed": 11, "control_after_generate": "increment", "steps": 4, "candidates": 3, "probe_steps": 1},
 }
 WIDTHS = "id => [...document.querySelectorAll(`[data-node-id='${id}'] img`)].map(image => image.naturalWidth)"
@@ -96,10 +99,6 @@ def test_a_run_shows_progress_the_sheet_the_slider_and_the_result(comfy, titles)
         widths = comfy.evaluate(WIDTHS, comfy.node(kind)["id"])
         assert len(widths) == count and min(widths) > 0, kind
     assert "winner" in json.dumps(shown(comfy, FILTER)["icedit_sheets"])
-    # What a run adds to nodes has its room.
-    assert overlaps(comfy.nodes()) == []
-    comfy.use_nodes_2(False)
-    assert overlaps(comfy.nodes()) == []
 
 
 def test_a_pinned_candidate_becomes_what_ksampler_makes_of_its_seed(filtered, server):
@@ -200,6 +199,21 @@ def test_what_is_painted_on_the_picture_alone_changes(comfy, server):
     assert changed[height // 2, width // 2]
     changed[height // 4 : -height // 4, width // 4 : -width // 4] = False
     assert not changed.any()
+
+
+@pytest.mark.parametrize("path", PAGE_WORKFLOWS, ids=lambda path: path.name)
+def test_what_a_run_adds_to_nodes_has_its_room(comfy, path):
+    need_for(path)
+    content = json.loads(path.read_text(encoding="utf-8"))
+    comfy.use_nodes_2(True)
+    comfy.drop(content)
+    comfy.set(SHORT)
+    comfy.run()
+    assert crowded(comfy.nodes(), content["groups"]) == []
+    widths = [width for node in comfy.nodes() for width in comfy.evaluate(WIDTHS, node["id"])]
+    assert widths and min(widths) > 0, "a picture is missing"
+    comfy.use_nodes_2(False)
+    assert crowded(comfy.nodes(), content["groups"]) == []
 
 
 def test_an_example_is_written_into_the_instruction(comfy):

@@ -6,7 +6,6 @@ From the folder `tests`, with the environment's Python and ICEDIT_HOST as for th
 
 import colorsys
 import io
-import os
 import shutil
 import sys
 import tempfile
@@ -146,7 +145,7 @@ def open_page() -> Iterator[Any]:
     from icedit.headless.server import running_server
     from playwright.sync_api import sync_playwright
 
-    environment = Environment(python=Path(sys.executable), host=Path(os.environ["ICEDIT_HOST"]))
+    environment = Environment.of_this_process()
     with tempfile.TemporaryDirectory() as models, sync_playwright() as playwright:
         write_models(Path(models))
         with running_server(environment, Path(models)) as server:

@@ -9,13 +9,15 @@ import pytest
 
 from .browser import BROWSER, FLAGS
 
-DROP = """text => {
+DROP = """([name, text]) => {
   const data = new DataTransfer()
-  data.items.add(new File([text], 'workflow.json', { type: 'application/json' }))
+  data.items.add(new File([text], name, { type: 'application/json' }))
   const canvas = document.querySelector('#graph-canvas')
   const place = { dataTransfer: data, bubbles: true, cancelable: true, clientX: 600, clientY: 500 }
   for (const name of ['dragenter', 'dragover', 'drop']) canvas.dispatchEvent(new DragEvent(name, place))
 }"""
+ROOM = 60
+"""What a node may grow by, unasked: two rows of widgets, or a line of text."""
 NODES = """() => {
   const all = graph => graph._nodes.flatMap(node => [node, ...(node.subgraph ? all(node.subgraph) : [])])
   return all(window.app.graph).map(node => ({
@@ -50,6 +52,7 @@ class ComfyPage:
     def __init__(self, page: Any, url: str) -> None:
         self.page = page
         self.failures: list[str] = []
+        self.dropped = 0
         page.on("pageerror", lambda error: self.failures.append(str(error)))
         # Where it is not set, the page opens its templates over everything, sooner or later.
         page.request.post(f"{url}/settings/Comfy.TutorialCompleted", data=True)
@@ -72,7 +75,9 @@ class ComfyPage:
     def drop(self, content: dict[str, Any]) -> list[dict[str, Any]]:
         """Drop a workflow file onto the canvas; the nodes that are there then, those in subgraphs too."""
         self.evaluate("() => window.app.graph.clear()")
-        self.evaluate(DROP, json.dumps(content))
+        # A page takes a second file of one name for the first one, and shows that one's pictures on its nodes.
+        self.dropped += 1
+        self.evaluate(DROP, [f"workflow {self.dropped}.json", json.dumps(content)])
         self.page.wait_for_function(
             "count => window.app.graph._nodes.length === count", arg=len(content["nodes"]), timeout=20000
         )
@@ -157,16 +162,22 @@ def comfy_page(url: str) -> Iterator[ComfyPage]:
         browser.close()
 
 
-def overlaps(nodes: list[dict[str, Any]]) -> list[tuple[str, str]]:
-    """Pairs of nodes that lie on each other, not looking into subgraphs."""
-    chosen = [node for node in nodes if node["top"]]
-    return [
-        (first["type"], second["type"])
-        for index, first in enumerate(chosen)
-        for second in chosen[:index]
-        if _overlap(first["bounds"], second["bounds"])
-    ]
+def crowded(nodes: list[dict[str, Any]], frames: list[dict[str, Any]]) -> list[tuple[str, str]]:
+    """Pairs of nodes of which one has no room to grow above the other, and of frames with a node that sticks out.
+
+    Subgraphs are not looked into.
+    """
+    grown = [(node["type"], [*node["bounds"][:3], node["bounds"][3] + ROOM]) for node in nodes if node["top"]]
+    boxes = [(frame["title"], frame["bounding"]) for frame in frames]
+    pairs = [(a, b) for group in (grown, boxes) for index, a in enumerate(group) for b in group[:index]]
+    on_each_other = [(a, b) for (a, first), (b, second) in pairs if _overlap(first, second)]
+    sticking_out = [(a, b) for a, box in grown for b, frame in boxes if _overlap(box, frame) and not _in(box, frame)]
+    return on_each_other + sticking_out
 
 
 def _overlap(a: list[float], b: list[float]) -> bool:
     return a[0] < b[0] + b[2] and b[0] < a[0] + a[2] and a[1] < b[1] + b[3] and b[1] < a[1] + a[3]
+
+
+def _in(a: list[float], b: list[float]) -> bool:
+    return all(b[axis] <= a[axis] and a[axis] + a[axis + 2] <= b[axis] + b[axis + 2] for axis in (0, 1))

@@ -5,7 +5,6 @@ Run `python -m support.screenshots` in the folder `tests`, with the environment'
 
 import io
 import json
-import os
 import shutil
 import sys
 from pathlib import Path
@@ -51,7 +50,7 @@ def main() -> None:
     values = {model["name"]: embedded.MINI_VALUES[place] for place, model in published.items()}
     values[INSTRUCTION] = embedded.INSTRUCTION
     IMAGES.mkdir(parents=True, exist_ok=True)
-    environment = Environment(python=Path(sys.executable), host=Path(os.environ["ICEDIT_HOST"]))
+    environment = Environment.of_this_process()
     with running_server(environment, embedded.MODELS) as server:
         shutil.copy(embedded.PICTURE, server.folder / "input" / "example.png")
         with comfy_page(server.url) as comfy:

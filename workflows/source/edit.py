@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from .graph import Graph, Node, NodeInfo, Output, Port
+from .graph import ROOM, TITLE_BAR, TOP, Graph, Node, NodeInfo, Output, Port
 from .models import CLIP_L, FLUX_FILL, MOE_LORA, NORMAL_LORA, QWEN3_VL, T5, VAE
 
 EXAMPLE_PICTURE = "example.png"
@@ -13,6 +13,9 @@ STEPS = 28
 SEED = 42
 TITLE = 40
 """Room for a frame's title."""
+COMPARED = (560, 640)
+"""The size of the before/after picture."""
+BELOW_COMPARED = TOP + COMPARED[1] + ROOM + TITLE_BAR
 TITLES = ("1. Models", "2. Your picture and your words", "3. Edit", "4. Result")
 
 MODELS_NOTE = """## Models
@@ -62,8 +65,8 @@ def icedit(info: NodeInfo) -> Graph:
     model = _flux_fill(graph)
     lora = graph.add(
         "LoraLoaderModelOnly",
-        (20, 220),
-        (330, 90),
+        graph.below(20),
+        (330, 100),
         values={"model": model["MODEL"], "lora_name": NORMAL_LORA["name"], "strength_model": 1.0},
         models=[NORMAL_LORA],
     )
@@ -85,14 +88,14 @@ def icedit_early_filter(info: NodeInfo) -> Graph:
     graph = Graph("icedit_early_filter", info)
     _edit(graph, moe_lora(graph), _early_filter)
     _notes(graph, MOE_LORA)
-    graph.note((-480, 910), (440, 320), "Early filter", FILTER_NOTE.format(**QWEN3_VL))
+    graph.note(graph.below(-480), (440, 340), "Early filter", FILTER_NOTE.format(**QWEN3_VL))
     return graph
 
 
 def _flux_fill(graph: Graph) -> Node:
     return graph.add(
         "UNETLoader",
-        (20, 60),
+        graph.below(20),
         (330, 100),
         values={"unet_name": FLUX_FILL["name"], "weight_dtype": "default"},
         models=[FLUX_FILL],
@@ -103,8 +106,8 @@ def moe_lora(graph: Graph) -> Output:
     model = _flux_fill(graph)
     lora = graph.add(
         "MoELoRALoader",
-        (20, 220),
-        (330, 190),
+        graph.below(20),
+        (330, 200),
         values={
             "model": model["MODEL"],
             "lora_name": MOE_LORA["name"],
@@ -152,12 +155,12 @@ def loaded(graph: Graph, model: Output) -> Models:
     """The model with loaders of the text encoders and the VAE."""
     clip = graph.add(
         "DualCLIPLoader",
-        (20, 470),
+        graph.below(20),
         (330, 150),
         values={"clip_name1": CLIP_L["name"], "clip_name2": T5["name"], "type": "flux", "device": "default"},
         models=[CLIP_L, T5],
     )
-    vae = graph.add("VAELoader", (20, 680), (330, 70), values={"vae_name": VAE["name"]}, models=[VAE])
+    vae = graph.add("VAELoader", graph.below(20), (330, 70), values={"vae_name": VAE["name"]}, models=[VAE])
     return Models(model, clip["CLIP"], vae["VAE"])
 
 
@@ -171,13 +174,13 @@ def edit(
     """From the picture to the edited latent; `picture` are Create Diptych's values, which is returned too."""
     diptych = graph.add(
         "DiptychCreate",
-        (420, 60),
-        (340, 500),
+        graph.below(420),
+        (340, 510),
         values={"panel_width": 512, "right_panel": "copy", **picture},
     )
     text = graph.add(
         "InContextEditInstruction",
-        (420, 620),
+        graph.below(420),
         (340, 330),
         values={"editText": instruction, "clip": models.clip, "guidance": 50.0, "template": "ICEdit"},
     )
@@ -188,10 +191,12 @@ def filled(
     graph: Graph, models: Models, diptych: Node, text: Node, add_sampler: Callable[[Graph, Prepared], Output]
 ) -> Output:
     """The latent whose masked panel the sampler fills, the other one kept."""
-    negative = graph.add("ConditioningZeroOut", (830, 60), (400, 40), values={"conditioning": text["In_context"]})
+    negative = graph.add(
+        "ConditioningZeroOut", graph.below(830), (400, 40), values={"conditioning": text["In_context"]}
+    )
     conditioning = graph.add(
         "ICEFConditioning",
-        (830, 170),
+        graph.below(830),
         (400, 160),
         values={
             "In_context": text["In_context"],
@@ -228,12 +233,10 @@ def _sampling(prepared: Prepared) -> dict[str, Any]:
     }
 
 
-def ksampler(
-    graph: Graph, prepared: Prepared, seed: int | Port = SEED, seed_control: str = "randomize", top: int = 390
-) -> Output:
-    """The host's sampler; the edited latent."""
+def ksampler(graph: Graph, prepared: Prepared, seed: int | Port = SEED, seed_control: str = "randomize") -> Output:
+    """The host's sampler, with room for the preview that it can show; the edited latent."""
     values = {**_sampling(prepared), "seed": seed}
-    return graph.add("KSampler", (830, top), (400, 490), values=values, seed_control=seed_control)["LATENT"]
+    return graph.add("KSampler", graph.below(830), (400, 500), values=values, seed_control=seed_control)["LATENT"]
 
 
 def _early_filter(graph: Graph, prepared: Prepared) -> Output:
@@ -249,18 +252,18 @@ def _early_filter(graph: Graph, prepared: Prepared) -> Output:
         "stop_early": False,
         "when_changed": "run afresh",
     }
-    sampler = graph.add("EarlyFilterSampler", (830, 390), (400, 1000), values=values)
-    graph.add("PreviewAny", (1300, 990), (400, 400), values={"source": sampler["report"]}, title="Report", in_api=False)
+    sampler = graph.add("EarlyFilterSampler", graph.below(830), (400, 1000), values=values)
+    report(graph, sampler["report"])
     return sampler["latent"]
 
 
 def restored(graph: Graph, models: Models, picture: Node, latent: Output, restore: str | Port = "blend") -> Node:
     """The latent decoded, its right panel put back onto the picture."""
-    decoded = graph.add("VAEDecode", (1300, 60), (400, 60), values={"samples": latent, "vae": models.vae})
+    decoded = graph.add("VAEDecode", graph.below(1300), (400, 60), values={"samples": latent, "vae": models.vae})
     return graph.add(
         "CropRightHalf",
-        (1300, 190),
-        (400, 190),
+        graph.below(1300),
+        (400, 200),
         values={
             "image": decoded["IMAGE"],
             "layout": picture["layout"],
@@ -270,21 +273,34 @@ def restored(graph: Graph, models: Models, picture: Node, latent: Output, restor
     )
 
 
-def result(graph: Graph, models: Models, picture: Node, latent: Output, restore: str = "blend") -> None:
+def result(
+    graph: Graph,
+    models: Models,
+    picture: Node,
+    latent: Output,
+    restore: str = "blend",
+    before: Output | None = None,
+) -> None:
     """The edited picture, saved and compared."""
     edited = restored(graph, models, picture, latent, restore)
-    saved(graph, picture["original_image"], edited["image"], (1300, 440))
+    saved(graph, picture["original_image"], edited["image"], graph.below(1300), before)
 
 
-def saved(graph: Graph, original: Output, edited: Output, corner: tuple[int, int]) -> None:
-    """A picture saved and compared with the one it was made from; programs get both in one file."""
+def saved(
+    graph: Graph, original: Output, edited: Output, corner: tuple[int, int], before: Output | None = None
+) -> None:
+    """A picture saved and compared with the one it was made from; programs get both in one file.
+
+    The newest page shows as the picture before what the node that gives it shows. Where that is another picture,
+    `before` comes from a node that shows none.
+    """
     left, top = corner
     graph.add("SaveImage", corner, (400, 490), values={"images": edited, "filename_prefix": "icedit"})
     graph.add(
         "ImageCompare",
-        (left + 440, 60),
-        (560, 640),
-        values={"image_a": original, "image_b": edited},
+        (left + 440, TOP),
+        COMPARED,
+        values={"image_a": before or original, "image_b": edited},
         title="Before / after (slider: needs Nodes 2.0)",
         in_api=False,
     )
@@ -311,17 +327,22 @@ def saved(graph: Graph, original: Output, edited: Output, corner: tuple[int, int
     )
 
 
-def _frame(graph: Graph, title: str, width: int, left: int) -> None:
-    """A frame around the column of nodes at `left`, its title clear of the badges that float above nodes."""
-    column = [node for node in graph.nodes if node.position[0] == left and node.position[1] >= 0 and node.in_page]
-    foot = max(node.position[1] + node.size[1] for node in column) + 20
-    graph.group(title, (left - 20, -TITLE, width, foot + TITLE))
+def report(graph: Graph, text: Output) -> None:
+    """A node's report, below the before/after picture."""
+    place, size = (1740, BELOW_COMPARED), (COMPARED[0], 340)
+    graph.add("PreviewAny", place, size, values={"source": text}, title="Report", in_api=False)
+
+
+def _frame(graph: Graph, title: str, width: int, left: int, *further: int) -> None:
+    """A frame around the columns of nodes at `left` and `further`, its title clear of the badges above nodes."""
+    foot = max(graph.foot(column) for column in (left, *further))
+    graph.group(title, (left - 20, -TITLE, width, foot + ROOM + TITLE))
 
 
 def _notes(graph: Graph, lora: dict[str, str]) -> None:
     frames(graph)
-    graph.note((-480, 60), (440, 330), "How to use", USE_NOTE)
-    models_note(graph, (-480, 440), lora)
+    graph.note(graph.below(-480), (440, 340), "How to use", USE_NOTE)
+    models_note(graph, graph.below(-480), lora)
 
 
 def frames(graph: Graph, titles: tuple[str, str, str, str] = TITLES) -> None:
@@ -330,7 +351,7 @@ def frames(graph: Graph, titles: tuple[str, str, str, str] = TITLES) -> None:
     _frame(graph, models, 370, 20)
     _frame(graph, words, 380, 420)
     _frame(graph, sampling, 440, 830)
-    _frame(graph, pictures, 1040, 1300)
+    _frame(graph, pictures, 1040, 1300, 1740)
 
 
 def models_note(graph: Graph, position: tuple[int, int], lora: dict[str, str]) -> None:

@@ -11,6 +11,12 @@ WIDGET_TYPES = {"INT", "FLOAT", "STRING", "BOOLEAN", "COMBO", "IMAGECOMPARE"}
 GROWING, MATCHING = "COMFY_AUTOGROW_V3", "COMFY_MATCHTYPE_V3"
 """Types of an input that takes any number of links, and of an output that is of its input's type."""
 NOTE = "MarkdownNote"
+TOP = 60
+"""Where columns of nodes start."""
+ROOM = 80
+"""Kept free below a node: pages differ in how tall they draw it, and a run adds pictures and notes."""
+TITLE_BAR = 30
+"""Drawn above a node's place."""
 
 
 @dataclass
@@ -73,6 +79,15 @@ class Graph:
     def note(self, position: tuple[int, int], size: tuple[int, int], title: str, text: str) -> None:
         """Add a note for people."""
         self.add(NOTE, position, size, values={"text": text}, title=title, in_api=False)
+
+    def foot(self, left: int, top: int = TOP) -> int:
+        """Where the column of nodes at `left` ends; what lies above `top` is another column."""
+        column = [node for node in self.nodes if node.in_page and node.position[0] == left and node.position[1] >= top]
+        return max((node.position[1] + node.size[1] for node in column), default=top - ROOM - TITLE_BAR)
+
+    def below(self, left: int, top: int = TOP) -> tuple[int, int]:
+        """The next place in the column at `left`, with room for the node above to grow."""
+        return left, self.foot(left, top) + ROOM + TITLE_BAR
 
     def group(self, title: str, bounds: tuple[int, int, int, int], color: str = "#3f789e") -> None:
         """Draw a titled frame (x, y, width, height) behind some nodes."""

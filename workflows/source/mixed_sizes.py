@@ -1,10 +1,11 @@
 """Several pictures of different sizes in one run: the host runs every node once for each picture of a list."""
 
 from .edit import EXAMPLE_PICTURE, INSTRUCTION, edit, frames, ksampler, loaded, models_note, moe_lora, result
-from .graph import Graph, NodeInfo
+from .graph import ROOM, Graph, NodeInfo
 from .models import MOE_LORA
 
 PICTURES = 3
+PICTURES_TOP = -600
 
 USE_NOTE = """## How to use
 
@@ -25,19 +26,19 @@ def icedit_mixed_sizes(info: NodeInfo) -> Graph:
     graph = Graph("icedit_mixed_sizes", info)
     models = loaded(graph, moe_lora(graph))
     loaders = [
-        graph.add("LoadImage", (20 + 380 * number, -480), (330, 380), values={"image": EXAMPLE_PICTURE})
+        graph.add("LoadImage", (20 + 380 * number, PICTURES_TOP), (330, 380), values={"image": EXAMPLE_PICTURE})
         for number in range(PICTURES)
     ]
     pictures = graph.add(
         "CreateList",
-        (20 + 380 * PICTURES, -480),
+        (20 + 380 * PICTURES, PICTURES_TOP),
         (240, 120),
         values={f"inputs.input{number}": loader["IMAGE"] for number, loader in enumerate(loaders)},
     )
     source = {"image": "None", "image_input": pictures["list"]}
-    result(graph, models, *edit(graph, models, source, INSTRUCTION, ksampler))
-    graph.group("1. Your pictures", (0, -580, 1440, 500))
+    result(graph, models, *edit(graph, models, source, INSTRUCTION, ksampler), before=pictures["list"])
+    graph.group("1. Your pictures", (0, PICTURES_TOP - 100, 1440, 100 + 380 + ROOM))
     frames(graph, ("2. Models", "3. Your words", "4. Edit", "5. Result"))
-    graph.note((-480, -480), (440, 400), "How to use", USE_NOTE)
-    models_note(graph, (-480, 10), MOE_LORA)
+    graph.note((-480, PICTURES_TOP), (440, 400), "How to use", USE_NOTE)
+    models_note(graph, graph.below(-480, PICTURES_TOP), MOE_LORA)
     return graph

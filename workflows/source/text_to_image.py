@@ -12,6 +12,7 @@ from .edit import (
     frames,
     ksampler,
     loaded,
+    report,
     result,
 )
 from .graph import Graph, Node, NodeInfo, Output
@@ -64,7 +65,7 @@ def icedit_text_to_image(info: NodeInfo) -> Graph:
     """FLUX.1-dev paints the right panel, a noise mask keeps the left one."""
     graph = Graph("icedit_text_to_image", info)
     models, picture = _start(graph)
-    text = _instruction(graph, models, DESCRIPTION, 620)
+    text = _instruction(graph, models, DESCRIPTION)
     result(graph, models, picture, filled(graph, models, picture, text, ksampler), RESTORE)
     _frames(graph, SIMPLE_NOTE)
     return graph
@@ -76,16 +77,18 @@ def icedit_inversion(info: NodeInfo) -> Graph:
     models, picture = _start(graph)
     shows = graph.add(
         "PrimitiveStringMultiline",
-        (420, 620),
+        graph.below(420),
         (340, 120),
         values={"value": DESCRIPTION},
         title="What the picture shows",
     )
-    text = _instruction(graph, models, shows["STRING"], 800)
-    source = graph.add("CLIPTextEncode", (420, 1150), (340, 90), values={"clip": models.clip, "text": shows["STRING"]})
+    text = _instruction(graph, models, shows["STRING"])
+    source = graph.add(
+        "CLIPTextEncode", graph.below(420), (340, 110), values={"clip": models.clip, "text": shows["STRING"]}
+    )
     inversion = graph.add(
         "InContextInversion",
-        (830, 60),
+        graph.below(830),
         (400, 420),
         values={
             "model": models.model,
@@ -97,7 +100,9 @@ def icedit_inversion(info: NodeInfo) -> Graph:
             "denoise": 1.0,
         },
     )
-    negative = graph.add("ConditioningZeroOut", (830, 540), (400, 40), values={"conditioning": text["In_context"]})
+    negative = graph.add(
+        "ConditioningZeroOut", graph.below(830), (400, 40), values={"conditioning": text["In_context"]}
+    )
     prepared = Prepared(
         model=inversion["model"],
         positive=text["In_context"],
@@ -106,10 +111,8 @@ def icedit_inversion(info: NodeInfo) -> Graph:
         vae=models.vae,
         instruction=text["instruction"],
     )
-    result(graph, models, picture, ksampler(graph, prepared, top=650), RESTORE)
-    graph.add(
-        "PreviewAny", (1740, 760), (560, 340), values={"source": inversion["report"]}, title="Report", in_api=False
-    )
+    result(graph, models, picture, ksampler(graph, prepared), RESTORE)
+    report(graph, inversion["report"])
     _frames(graph, INVERSION_NOTE)
     return graph
 
@@ -118,21 +121,21 @@ def _start(graph: Graph) -> tuple[Models, Node]:
     """The models, and the diptych."""
     model = graph.add(
         "UNETLoader",
-        (20, 60),
+        graph.below(20),
         (330, 100),
         values={"unet_name": FLUX_DEV["name"], "weight_dtype": "default"},
         models=[FLUX_DEV],
     )
     picture = graph.add(
         "DiptychCreate",
-        (420, 60),
-        (340, 500),
+        graph.below(420),
+        (340, 510),
         values={"image": EXAMPLE_PICTURE, "panel_width": 512, "right_panel": "copy"},
     )
     return loaded(graph, model["MODEL"]), picture
 
 
-def _instruction(graph: Graph, models: Models, description: str | Output, top: int) -> Node:
+def _instruction(graph: Graph, models: Models, description: str | Output) -> Node:
     values: dict[str, Any] = {
         "editText": INSTRUCTION,
         "clip": models.clip,
@@ -140,10 +143,10 @@ def _instruction(graph: Graph, models: Models, description: str | Output, top: i
         "template": "text-to-image",
         "description": description,
     }
-    return graph.add("InContextEditInstruction", (420, top), (340, 315), values=values)
+    return graph.add("InContextEditInstruction", graph.below(420), (340, 330), values=values)
 
 
 def _frames(graph: Graph, note: str) -> None:
     frames(graph)
-    graph.note((-480, 60), (440, 420), "How to use", note)
-    graph.note((-480, 530), (440, 330), "Models", MODELS_NOTE)
+    graph.note(graph.below(-480), (440, 420), "How to use", note)
+    graph.note(graph.below(-480), (440, 340), "Models", MODELS_NOTE)

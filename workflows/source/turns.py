@@ -2,8 +2,21 @@
 
 from functools import partial
 
-from .edit import EXAMPLE_PICTURE, SEED, Models, edit, ksampler, loaded, models_note, moe_lora, restored, saved
-from .graph import Graph, NodeInfo, Port, Subgraph
+from .edit import (
+    COMPARED,
+    EXAMPLE_PICTURE,
+    SEED,
+    TITLE,
+    Models,
+    edit,
+    ksampler,
+    loaded,
+    models_note,
+    moe_lora,
+    restored,
+    saved,
+)
+from .graph import ROOM, TOP, Graph, NodeInfo, Port, Subgraph
 from .models import MOE_LORA
 
 TURN = "Image Edit Turn (ICEdit)"
@@ -62,7 +75,8 @@ def icedit_multi_turn(info: NodeInfo) -> Graph:
     """Three turns with the mixture of LoRA experts."""
     graph = Graph("icedit_multi_turn", info)
     models = loaded(graph, moe_lora(graph))
-    source = graph.add("LoadImage", (20, 860), (330, 380), values={"image": EXAMPLE_PICTURE})
+    models_end = graph.foot(20) + ROOM
+    source = graph.add("LoadImage", (20, models_end + 130), (330, 380), values={"image": EXAMPLE_PICTURE})
     image, turns = source["IMAGE"], []
     for number, instruction in enumerate(INSTRUCTIONS, 1):
         values = {
@@ -74,20 +88,21 @@ def icedit_multi_turn(info: NodeInfo) -> Graph:
             "seed": SEED + number - 1,
             "restore": "blend",
         }
-        place = (420 + 380 * (number - 1), 60)
+        place = (420 + 380 * (number - 1), TOP)
         node = graph.place(turn(info, number), place, (340, 380), title=f"Turn {number}", values=values)
         turns.append(node)
         image = node["image"]
     for node in turns:
-        below = (node.position[0], 520)
-        graph.add("PreviewImage", below, (340, 380), values={"images": node["image"]}, in_api=False)
-    saved(graph, source["IMAGE"], image, (1600, 60))
-    graph.group("1. Models", (0, -40, 370, 810))
-    graph.group("2. Your picture", (0, 790, 370, 470))
-    graph.group("3. Turns", (400, -40, 1140, 960))
-    graph.group("4. Result", (1580, -40, 1040, 760))
-    graph.note((-480, 60), (440, 400), "How to use", USE_NOTE)
-    models_note(graph, (-480, 510), MOE_LORA)
+        graph.add(
+            "PreviewImage", graph.below(node.position[0]), (340, 380), values={"images": node["image"]}, in_api=False
+        )
+    saved(graph, source["IMAGE"], image, (1600, TOP))
+    graph.group("1. Models", (0, -TITLE, 370, models_end + TITLE))
+    graph.group("2. Your picture", (0, models_end + 30, 370, 100 + 380 + ROOM))
+    graph.group("3. Turns", (400, -TITLE, 1140, graph.foot(420) + ROOM + TITLE))
+    graph.group("4. Result", (1580, -TITLE, 1040, TOP + COMPARED[1] + ROOM + TITLE))
+    graph.note(graph.below(-480), (440, 400), "How to use", USE_NOTE)
+    models_note(graph, graph.below(-480), MOE_LORA)
     return graph
 
 
