@@ -12,6 +12,8 @@ NOTE_COLORS = {"color": "#432", "bgcolor": "#000"}
 INPUTS, OUTPUTS = -10, -20
 """Ids of the two nodes that the page draws for a subgraph's inputs and outputs."""
 EDGE_WIDTH = 160
+VIEW_TOP = 120
+"""Where the topmost frame is when a workflow opens: below the page's bars."""
 
 
 def page(graph: Graph) -> dict[str, Any]:
@@ -20,6 +22,7 @@ def page(graph: Graph) -> dict[str, Any]:
     links = _links(graph, shown)
     subgraphs = [definition(node.inside) for node in shown if node.inside is not None]
     definitions = {"definitions": {"subgraphs": subgraphs}} if subgraphs else {}
+    top = min((frame["bounding"][1] for frame in graph.groups), default=-40)
     return {
         "id": _stable_id(graph.name),
         "revision": 0,
@@ -30,7 +33,7 @@ def page(graph: Graph) -> dict[str, Any]:
         "groups": graph.groups,
         **definitions,
         "config": {},
-        "extra": {"ds": {"scale": 0.6, "offset": [620, 160]}},
+        "extra": {"ds": {"scale": 0.6, "offset": [620, VIEW_TOP - top]}},
         "version": 0.4,
     }
 
