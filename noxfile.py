@@ -8,7 +8,7 @@ from pathlib import Path
 
 import nox
 
-CACHE = runpy.run_path(str(Path(__file__).parent / "headless" / "cache.py"))["cache_dir"]()
+CACHE = runpy.run_path(str(Path(__file__).parent / "private_host" / "cache.py"))["cache_dir"]()
 CLIENT = "headless/requirements.txt"
 # The folder may have any name; its own folders import each other relatively.
 TRAIN = "import os, runpy, sys; sys.path[0] = '..'; here = os.path.basename(os.getcwd()); "
@@ -77,4 +77,4 @@ def _in_host(session: nox.Session, *arguments: str, host: str = "0.30.0", page: 
     session.install("--quiet", "-r", CLIENT)
     requirements = ("-r", CLIENT, "-r", "tests/requirements.txt")
     versions = ("--host", host, *(("--page", page) if page else ()))
-    session.run("python", "-m", "headless.environment", *versions, *requirements, "--", *arguments)
+    session.run("python", "-m", "private_host.environment", *versions, *requirements, "--", *arguments)

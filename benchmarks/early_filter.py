@@ -27,8 +27,8 @@ def inputs(folder: Path) -> dict[str, Any]:
     import comfy.sd
     import nodes
     import torch
-    from icedit.headless.tiny.weights import FluxShape, flux, write_stack
     from safetensors.torch import save_file
+    from support.tiny_stack import FluxShape, flux, write_stack
 
     write_stack(folder)
     # Wide enough that an evaluation takes as long as everything around it does not.
@@ -76,7 +76,7 @@ def measure(sampled: dict[str, Any], vae: Any) -> dict[str, Any]:
     from comfy.patcher_extension import WrappersMP
     from icedit.early_filter.judges.pixels import PixelJudge
     from icedit.early_filter.plan import Plan
-    from icedit.host.early_filter import Filter, filter_latent
+    from icedit.host.early_filter.filter import Filter, filter_latent
     from icedit.host.sampling import ksampler_process
 
     plan = Plan("resume", 0, CANDIDATES, PROBE_STEPS, KEEP, STEPS)

@@ -22,7 +22,8 @@ def load_host_and_pack(cuda: bool = False) -> None:
 
 
 def load_pack() -> None:
-    """The pack as `icedit`; its logic folders and its client need no ComfyUI."""
+    """The pack as `icedit`, the tests' tiny models as `support`; logic folders and client need no ComfyUI."""
+    sys.path.insert(0, str(PACK / "tests"))
     spec = importlib.util.spec_from_file_location(
         "icedit", PACK / "__init__.py", submodule_search_locations=[str(PACK)]
     )

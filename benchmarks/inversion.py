@@ -35,9 +35,9 @@ class Bench:
         import comfy.sd
         import comfy.utils
         import torch
-        from icedit.headless.tiny.weights import FluxShape, flux, vae
-        from icedit.host.inversion import schedule_of
+        from icedit.host.inversion.invert import schedule_of
         from safetensors.torch import save_file
+        from support.tiny_stack import FluxShape, flux, vae
 
         shape = FluxShape(hidden=256, double_blocks=2, single_blocks=4, in_features=64)
         save_file(flux(shape), folder / "model.safetensors")
@@ -55,7 +55,7 @@ class Bench:
 
     def invert(self, corrections: int, step_share: float, block_share: float, check: bool) -> tuple[Any, Any, Any]:
         """Model, latent and report."""
-        from icedit.host.inversion import Settings, invert_sources
+        from icedit.host.inversion.invert import Settings, invert_sources
 
         settings = Settings(corrections, 1.0, step_share, block_share, 64.0, check)
         model, latent, report = invert_sources(
@@ -92,7 +92,7 @@ def corrections(bench: Bench) -> dict[str, Any]:
 def shares(bench: Bench) -> dict[str, Any]:
     import torch
     from icedit.inversion.solver import relative_error
-    from icedit.inversion.values import Plan
+    from icedit.inversion.values import ValuePlan
 
     runs = {pair: bench.invert(8, *pair, check=False) for pair in SHARES}
     seconds: dict[Any, list[float]] = {pair: [] for pair in SHARES}
@@ -107,7 +107,7 @@ def shares(bench: Bench) -> dict[str, Any]:
     for pair, (_, latent, report) in runs.items():
         ratios = [mine / plain for mine, plain in zip(seconds[pair], seconds[SHARES[0]], strict=True)]
         low, middle, high = statistics.quantiles(ratios, n=4)
-        dev = Plan.of(STEPS, DEV_BLOCKS, *pair).nbytes(DEV_TOKENS, DEV_WIDTH, torch.bfloat16)
+        dev = ValuePlan.of(STEPS, DEV_BLOCKS, *pair).nbytes(DEV_TOKENS, DEV_WIDTH, torch.bfloat16)
         result["{} steps, {} blocks".format(*pair)] = {
             "held_mb": round(report["held"]["bytes"] / 1e6, 1),
             "flux_dev_gb": round(dev / 1e9, 2),

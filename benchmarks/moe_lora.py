@@ -68,7 +68,7 @@ def layer(rounds: int) -> dict[str, Any]:
     """One layer at full size, 512 tokens: ours and a plain loop over experts, against the bare Linear."""
     import comfy.ops
     import torch
-    from icedit.host.bank import RoutedBank
+    from icedit.host.moe_lora.experts import RoutedBank
 
     result = {}
     for dtype in (torch.float32, torch.bfloat16):
@@ -101,7 +101,7 @@ def loop_over_experts(x: Any, y: Any, down: Sequence[Any], up: Sequence[Any], ro
 def step(rounds: int) -> dict[str, Any]:
     """A whole model evaluation of a cut-down FLUX.1-Fill at full width: 512 picture tokens, a short text."""
     import torch
-    from icedit.headless.tiny.weights import FluxShape, flux, moe_lora
+    from support.tiny_stack import FluxShape, flux, moe_lora
 
     shape = FluxShape(hidden=3072, double_blocks=1, single_blocks=2, context=4096, vector=768)
     result = {}
@@ -123,8 +123,8 @@ def evaluations(
     import comfy.patcher_extension
     import comfy.sd
     import torch
-    from icedit.host.bank import HeldAdapter
-    from icedit.host.patching import Strengths, apply_adapter
+    from icedit.host.moe_lora.apply import Strengths, apply_adapter
+    from icedit.host.moe_lora.experts import HeldAdapter
     from icedit.moe_lora.checkpoint import parse_adapter
 
     model = comfy.sd.load_diffusion_model_state_dict(base, {"dtype": dtype})
@@ -155,7 +155,7 @@ def evaluations(
 def full(rounds: int) -> dict[str, Any]:
     """The 12 B shape in bfloat16 at 1024 x 768 on a CUDA device, and the peak memory that the adapter adds."""
     import torch
-    from icedit.headless.tiny.weights import FluxShape
+    from support.tiny_stack import FluxShape
 
     shape = FluxShape(hidden=3072, double_blocks=19, single_blocks=38, context=4096, vector=768)
     with evaluations(flux_on_gpu(shape), full_size_adapter(), torch.bfloat16, (768, 1024), text_tokens=512) as (
@@ -178,7 +178,7 @@ def full(rounds: int) -> dict[str, Any]:
 def flux_on_gpu(shape: Any) -> dict[str, Any]:
     """Random bfloat16 weights, drawn on the device: the CPU would take minutes."""
     import torch
-    from icedit.headless.tiny.weights import flux
+    from support.tiny_stack import flux
 
     with torch.device("meta"):
         shapes = flux(shape)
@@ -203,7 +203,7 @@ def load(rounds: int) -> dict[str, Any]:
     maps it: nothing is read until a tensor is used.
     """
     import torch
-    from icedit.host.bank import RoutedBank
+    from icedit.host.moe_lora.experts import RoutedBank
     from icedit.moe_lora.checkpoint import read_adapter
     from safetensors.torch import load as load_bytes
     from safetensors.torch import load_file, save_file

@@ -113,8 +113,8 @@ def main() -> None:
     parser.add_argument("--edits", type=int, default=24)
     options = parser.parse_args()
     load_pack()
-    from icedit.headless.environment import Environment
-    from icedit.headless.server import running_server
+    from icedit.private_host.environment import Environment
+    from icedit.private_host.server import running_server
 
     environment = Environment(python=Path(sys.executable), host=Path(os.environ["ICEDIT_HOST"]))
     with tempfile.TemporaryDirectory() as folder:

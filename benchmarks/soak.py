@@ -29,7 +29,7 @@ from in_process import PACK, load_pack
 
 if TYPE_CHECKING:
     from icedit.headless.client import ComfyClient, Workflow
-    from icedit.headless.server import Server
+    from icedit.private_host.server import Server
 
 PROMPTS = int(os.environ.get("PROMPTS", "500"))
 IN_FLIGHT = int(os.environ.get("IN_FLIGHT", "6"))
@@ -217,9 +217,9 @@ def summary(record: Record, stray: set[Path], seconds: float) -> dict[str, Any]:
 
 def main() -> None:
     load_pack()
-    from icedit.headless.environment import Environment
-    from icedit.headless.server import running_server
-    from icedit.headless.tiny.weights import write_stack
+    from icedit.private_host.environment import Environment
+    from icedit.private_host.server import running_server
+    from support.tiny_stack import write_stack
 
     logging.disable(logging.WARNING)
     environment = Environment(Path(sys.executable), Path(os.environ["ICEDIT_HOST"]))

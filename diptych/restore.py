@@ -50,7 +50,7 @@ class View:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class PanelComparison:
     """What a view compares, `h w 3` of one size, and where they differ by more than drift, `h w` bool."""
 
     edited: Tensor
@@ -137,7 +137,7 @@ def _restore_one(source: Tensor, views: list[View], region: Tensor | None, mode:
     """One picture `h w 3` with the edits of its tiles put in, inside a region `h w` bool; its changed area; a note."""
     size = Size(source.shape[1], source.shape[0])
     limits = [None if region is None else inside(region, size, view.box, view.compared) for view in views]
-    found: list[Comparison] | None = None
+    found: list[PanelComparison] | None = None
     note = ""
     if mode == BLEND:
         found = [_compare(view, source) for view in views]
@@ -157,13 +157,13 @@ def _restore_one(source: Tensor, views: list[View], region: Tensor | None, mode:
     return result, changed, note
 
 
-def _compare(view: View, source: Tensor) -> Comparison:
+def _compare(view: View, source: Tensor) -> PanelComparison:
     original = cut(source[None], view.box)[0]
     edited, original = (shrink(picture, view.compared).to(view.device) for picture in (view.edited, original))
     if view.reference is None:
-        return Comparison(edited, original, find_change(edited, original))
+        return PanelComparison(edited, original, find_change(edited, original))
     reference = shrink(view.reference, view.compared).to(view.device)
-    return Comparison(edited, original, find_change(edited, reference))
+    return PanelComparison(edited, original, find_change(edited, reference))
 
 
 def _in_full(view: View) -> tuple[Tensor, Tensor]:
@@ -171,7 +171,7 @@ def _in_full(view: View) -> tuple[Tensor, Tensor]:
     return view.edited, torch.ones(view.compared.height, view.compared.width)
 
 
-def _in_part(view: View, found: Comparison) -> tuple[Tensor, Tensor]:
+def _in_part(view: View, found: PanelComparison) -> tuple[Tensor, Tensor]:
     """An edit `h w 3` without its drift that shows where it changed something, and its weight `h w`."""
     # Beside the change, not outside the region: there, an edit that ignored it may have changed everything.
     unchanged = ~highest(found.change, 2 * DRIFT_MARGIN + 1)

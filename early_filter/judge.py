@@ -21,7 +21,7 @@ class Question:
 
 
 @dataclass(frozen=True)
-class Edit:
+class Candidate:
     """One candidate's preview: the edited picture `h w 3` in 0..1, of a diptych also the left panel as redrawn."""
 
     seed: int
@@ -93,10 +93,10 @@ class Judge(ABC):
         """Whether its verdicts can say that an edit passed; only such a judge can stop a run early."""
         return False
 
-    def score(self, question: Question, edits: Sequence[Edit], poll: Poll) -> list[Verdict]:  # noqa: ARG002
+    def score(self, question: Question, edits: Sequence[Candidate], poll: Poll) -> list[Verdict]:  # noqa: ARG002
         """One verdict for each edit, in order."""
         return [Verdict() for _ in edits]
 
-    def compare(self, question: Question, first: Edit, second: Edit, poll: Poll) -> Preference:  # noqa: ARG002
+    def compare(self, question: Question, first: Candidate, second: Candidate, poll: Poll) -> Preference:  # noqa: ARG002
         """Which of two edits is better."""
         return Preference(Choice.ABSTAIN)

@@ -12,7 +12,7 @@ from .select import Failure
 Entry = dict[str, Any]
 
 
-def report(outcomes: Sequence[Outcome[Any]], seconds: float) -> str:
+def filter_report(outcomes: Sequence[Outcome[Any]], seconds: float) -> str:
     """JSON text about the filters of all pictures of a batch, which took `seconds` in all."""
     plan = outcomes[0].plan
     return json.dumps(

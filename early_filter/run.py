@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from .judge import Edit, Judge, Poll, Question
+from .judge import Candidate, Judge, Poll, Question
 from .plan import Look, Plan
 from .select import GIVE_UP, Failure, Hearing, Interrupts, Ranking, rank
 from .similar import duplicates
@@ -50,7 +50,7 @@ class Work(Generic[Result]):
     """
 
     probe: Callable[[int, int], int]
-    show: Callable[[Sequence[int]], list[Edit]]
+    show: Callable[[Sequence[int]], list[Candidate]]
     finish: Callable[[int], Finished[Result]]
     forget: Callable[[int], None]
     expect: Callable[[int], None]
@@ -92,7 +92,7 @@ class Outcome(Generic[Result]):
     finished: Finished[Result]
     looks: tuple[Seen, ...]
     failures: tuple[tuple[int, Failure], ...]
-    previews: dict[int, Edit]
+    previews: dict[int, Candidate]
     stopped_early: bool
     evaluations: dict[int, int]
     seconds: dict[str, float]
@@ -135,7 +135,7 @@ class _Run(Generic[Result]):
         self._stopped_early = False
         self._seen: list[Seen] = []
         self._failures: list[tuple[int, Failure]] = []
-        self._previews: dict[int, Edit] = {}
+        self._previews: dict[int, Candidate] = {}
         self._evaluations: dict[int, int] = {}
         self._seconds = {"sampling": 0.0, "decoding": 0.0, "judging": 0.0}
 
@@ -198,7 +198,7 @@ class _Run(Generic[Result]):
             failed_in_a_row = failed_in_a_row + 1 if hearing.failures else 0
         return None
 
-    def _rank(self, edits: Sequence[Edit], look: Look) -> Ranking:
+    def _rank(self, edits: Sequence[Candidate], look: Look) -> Ranking:
         pairwise, work = self._plan.mode == "paper", self._work
         with self._clock("judging"):
             ranking = rank(self._judges, self._question, edits, look.keep, work.poll, work.interrupts, pairwise)
@@ -219,7 +219,7 @@ class _Run(Generic[Result]):
         with self._clock("sampling"):
             self._evaluations[seed] = self._evaluations.get(seed, 0) + self._work.probe(seed, step)
 
-    def _show(self, seeds: Sequence[int]) -> list[Edit]:
+    def _show(self, seeds: Sequence[int]) -> list[Candidate]:
         with self._clock("decoding"):
             edits = self._work.show(seeds)
         self._previews |= {edit.seed: edit for edit in edits}
@@ -239,5 +239,5 @@ class _Run(Generic[Result]):
             self._seconds[what] += time.perf_counter() - start
 
 
-def _seeds(edits: Sequence[Edit]) -> tuple[int, ...]:
+def _seeds(edits: Sequence[Candidate]) -> tuple[int, ...]:
     return tuple(edit.seed for edit in edits)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from itertools import groupby
 from typing import TypeVar
 
-from .judge import Choice, Edit, Judge, JudgeError, Poll, Preference, Question, Verdict
+from .judge import Candidate, Choice, Judge, JudgeError, Poll, Preference, Question, Verdict
 
 GIVE_UP = 2
 """Judgements that fail one after another before a judge is asked for no more of them in this look: each may be a long
@@ -50,7 +50,7 @@ class Ranking:
 def rank(
     judges: Sequence[Judge],
     question: Question,
-    edits: Sequence[Edit],
+    edits: Sequence[Candidate],
     keep: int,
     poll: Poll,
     interrupts: Interrupts,
@@ -83,13 +83,13 @@ def rank(
     return Ranking(tuple(edit.seed for edit in edits), None, verdicts, tuple(comparisons), tuple(failures))
 
 
-def _by_score(hearing: "Hearing", edits: Sequence[Edit], keep: int) -> list[Edit]:
-    def worth(edit: Edit) -> tuple[bool, bool, float]:
+def _by_score(hearing: "Hearing", edits: Sequence[Candidate], keep: int) -> list[Candidate]:
+    def worth(edit: Candidate) -> tuple[bool, bool, float]:
         verdict = hearing.verdicts[edit.seed]
         return verdict.broken, verdict.score is None, -(verdict.score or 0.0)
 
     hearing.score(edits)
-    order: list[Edit] = []
+    order: list[Candidate] = []
     for _, equals in groupby(sorted(edits, key=worth), key=worth):
         group = list(equals)
         if len(order) < keep < len(order) + len(group):
@@ -114,13 +114,13 @@ class Hearing:
         scored = any(verdict.score is not None or verdict.broken for verdict in self.verdicts.values())
         return scored or any(entry.preference.choice is not Choice.ABSTAIN for entry in self.comparisons)
 
-    def score(self, edits: Sequence[Edit]) -> None:
+    def score(self, edits: Sequence[Candidate]) -> None:
         """Ask for the verdicts on all edits at once; a judge that fails abstains."""
         verdicts = self._ask("score", edits, lambda: self._scores(edits))
         for edit, verdict in zip(edits, verdicts or [Verdict()] * len(edits), strict=True):
             self.verdicts[edit.seed] = verdict
 
-    def best_first(self, edits: Sequence[Edit], count: int) -> list[Edit]:
+    def best_first(self, edits: Sequence[Candidate], count: int) -> list[Candidate]:
         """The best `count` edits by comparisons, best first, then the others in their order.
 
         Each is a running maximum: whoever loses to the next edit makes room for it; a tie or an abstention does not
@@ -136,19 +136,19 @@ class Hearing:
             rest = [edit for edit in rest if edit is not champion]
         return best + rest
 
-    def _scores(self, edits: Sequence[Edit]) -> list[Verdict]:
+    def _scores(self, edits: Sequence[Candidate]) -> list[Verdict]:
         verdicts = list(self._judge.score(self._question, edits, self._poll))
         if len(verdicts) != len(edits):
             raise ValueError(f"the judge gave {len(verdicts)} verdicts for {len(edits)} edits")
         return [_finite(verdict) for verdict in verdicts]
 
-    def _loses(self, first: Edit, second: Edit) -> bool:
+    def _loses(self, first: Candidate, second: Candidate) -> bool:
         pair = (first.seed, second.seed)
         if pair not in self._second_is_better:
             self._second_is_better[pair] = self._compare(first, second)
         return self._second_is_better[pair]
 
-    def _compare(self, first: Edit, second: Edit) -> bool:
+    def _compare(self, first: Candidate, second: Candidate) -> bool:
         if self._failed_in_a_row >= GIVE_UP:
             return False
         preference = self._ask(
@@ -161,7 +161,7 @@ class Hearing:
         self.comparisons.append(Comparison(self._judge.name, first.seed, second.seed, preference))
         return preference.choice is Choice.SECOND
 
-    def _ask(self, asked: str, edits: Sequence[Edit], answer: Callable[[], Answer]) -> Answer | None:
+    def _ask(self, asked: str, edits: Sequence[Candidate], answer: Callable[[], Answer]) -> Answer | None:
         self._poll()
         try:
             return answer()

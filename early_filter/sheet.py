@@ -19,7 +19,7 @@ BACKGROUND, TEXT, WINNER = (24, 24, 24), (230, 230, 230), (80, 200, 120)
 
 
 @dataclass(frozen=True)
-class Grid:
+class SheetGrid:
     """Where the candidates are on a sheet, row by row; sizes in pixels.
 
     Attributes:
@@ -36,7 +36,7 @@ class Grid:
     captions: dict[int, tuple[str, ...]]
 
     @classmethod
-    def of(cls, outcome: Outcome[Any]) -> "Grid":
+    def of(cls, outcome: Outcome[Any]) -> "SheetGrid":
         lines = captions(outcome)
         height, width = _tile_size(outcome.previews[next(iter(lines))].panel)
         # As large as a seed of 16 digits leaves room for: nodes show the sheet at less than half its size.
@@ -93,7 +93,7 @@ def _caption(outcome: Outcome[Any], rank: int, seed: int) -> tuple[str, ...]:
 def _sheet(outcome: Outcome[Any]) -> Tensor:
     from PIL import Image, ImageDraw, ImageFont
 
-    grid = Grid.of(outcome)
+    grid = SheetGrid.of(outcome)
     (height, width), (cell_w, cell_h) = grid.tile, grid.cell
     sheet = Image.new("RGB", grid.size, BACKGROUND)
     draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(size=round(grid.line * 0.75))

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from .judge import Edit
+from .judge import Candidate
 
 CELLS = 32
 """Pictures are compared as 32 x 32 averages: noise vanishes, a change of a small object does not."""
@@ -14,7 +14,7 @@ NEAR = 0.01
 """Two pictures look the same when no cell differs by more than this in any colour (2.5 of 255)."""
 
 
-def duplicates(edits: Sequence[Edit]) -> dict[int, int]:
+def duplicates(edits: Sequence[Candidate]) -> dict[int, int]:
     """Seeds of edits that look like an earlier one, with the earlier one's seed."""
     distinct: list[tuple[int, Tensor]] = []
     found: dict[int, int] = {}

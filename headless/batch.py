@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path, PureWindowsPath
 
 from .address import ServerAddress
-from .client import ComfyClient, Picture, Progress, Workflow
+from .client import ComfyClient, NodeProgress, SavedPicture, Workflow
 from .errors import ComfyError, GoneError
 from .places import Place
 from .workflow import WorkflowError, with_instruction, with_new_results, with_picture
@@ -38,7 +38,7 @@ class Edit:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class EditResult:
     """What became of an edit: the files that were saved, and the reason why some or all are missing."""
 
     edit: Edit
@@ -51,10 +51,10 @@ async def run_edits(
     workflow: Workflow,
     edits: Sequence[Edit],
     folder: Path,
-    on_progress: Callable[[Edit, Progress], None] | None = None,
+    on_progress: Callable[[Edit, NodeProgress], None] | None = None,
     kept: Collection[Place] = (),
-    on_outcome: Callable[[Outcome], None] | None = None,
-) -> list[Outcome]:
+    on_outcome: Callable[[EditResult], None] | None = None,
+) -> list[EditResult]:
     """Run every edit through the workflow and save every output picture into `folder`.
 
     Args:
@@ -67,13 +67,13 @@ async def run_edits(
     """
     make_output_folder(folder)
     problems = [problem_of(workflow, edit, kept) for edit in edits]
-    outcomes: list[Outcome] = []
+    outcomes: list[EditResult] = []
     async with ComfyClient(url) as client:
         for edit, problem in zip(edits, problems, strict=True):
             if problem is None:
                 outcome = await _run_edit(client, workflow, edit, folder, on_progress, kept)
             else:
-                outcome = Outcome(edit, error=problem)
+                outcome = EditResult(edit, error=problem)
             outcomes.append(outcome)
             if on_outcome is not None:
                 on_outcome(outcome)
@@ -110,10 +110,10 @@ async def _run_edit(
     workflow: Workflow,
     edit: Edit,
     folder: Path,
-    on_progress: Callable[[Edit, Progress], None] | None,
+    on_progress: Callable[[Edit, NodeProgress], None] | None,
     kept: Collection[Place],
-) -> Outcome:
-    def report(progress: Progress) -> None:
+) -> EditResult:
+    def report(progress: NodeProgress) -> None:
         if on_progress is not None:
             on_progress(edit, progress)
 
@@ -130,14 +130,16 @@ async def _run_edit(
             if await _save_all(client, again, folder, edit, files):
                 raise ComfyError("The server does not hand out the picture that it just saved (HTTP status 404).")
     except ComfyError as error:
-        return Outcome(edit, tuple(files), str(error))
+        return EditResult(edit, tuple(files), str(error))
     except OSError as error:
         reason = f"A result could not be saved in {folder}: {error.strerror or error}."
-        return Outcome(edit, tuple(files), reason)
-    return Outcome(edit, tuple(files))
+        return EditResult(edit, tuple(files), reason)
+    return EditResult(edit, tuple(files))
 
 
-async def _pictures(client: ComfyClient, workflow: Workflow, report: Callable[[Progress], None]) -> list[Picture]:
+async def _pictures(
+    client: ComfyClient, workflow: Workflow, report: Callable[[NodeProgress], None]
+) -> list[SavedPicture]:
     result = await client.run(workflow, report)
     # Temporary pictures are previews of the page; what a Save node wrote is the result.
     saved = [picture for picture in result.pictures if picture.kind == "output"]
@@ -147,7 +149,7 @@ async def _pictures(client: ComfyClient, workflow: Workflow, report: Callable[[P
 
 
 async def _save_all(
-    client: ComfyClient, pictures: list[Picture], folder: Path, edit: Edit, files: list[Path]
+    client: ComfyClient, pictures: list[SavedPicture], folder: Path, edit: Edit, files: list[Path]
 ) -> list[str]:
     """Save the pictures and add their files to `files`; the nodes whose pictures are gone, of which none is saved."""
     lost: list[str] = []

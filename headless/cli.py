@@ -15,14 +15,14 @@ from typing import NoReturn
 
 from tqdm import tqdm
 
+from ..private_host.environment import SetupError
+from ..private_host.server import ServerError
 from . import embedded
 from .address import BEARER_VARIABLE, HEADERS_VARIABLE, ServerAddress
-from .batch import Edit, Outcome, OutputError, make_output_folder, problem_of, run_edits
-from .client import ComfyClient, Progress
-from .environment import SetupError
+from .batch import Edit, EditResult, OutputError, make_output_folder, problem_of, run_edits
+from .client import ComfyClient, NodeProgress
 from .errors import ComfyError
 from .job import DEFAULT_WORKFLOW, Job, check_added, job_of
-from .server import ServerError
 from .workflow import WorkflowError
 
 log = logging.getLogger(__name__)
@@ -136,12 +136,12 @@ def _server(address: ServerAddress | None) -> Iterator[str | ServerAddress]:
     print(f"\n{embedded.NOTICE}", file=sys.stderr)
 
 
-async def _edit(server: str | ServerAddress, job: Job, folder: Path) -> list[Outcome]:
+async def _edit(server: str | ServerAddress, job: Job, folder: Path) -> list[EditResult]:
     async with ComfyClient(server) as client:
         await check_added(client, job)
     with tqdm(unit="step", dynamic_ncols=True, leave=False) as bar:
 
-        def show(edit: Edit, progress: Progress) -> None:
+        def show(edit: Edit, progress: NodeProgress) -> None:
             name = f"{edit.picture.name}: " if edit.picture else ""
             bar.set_description(f"{name}{progress.node}", refresh=False)
             bar.total = progress.total
@@ -151,7 +151,7 @@ async def _edit(server: str | ServerAddress, job: Job, folder: Path) -> list[Out
         return await run_edits(server, job.workflow, job.edits, folder, show, job.kept, _report)
 
 
-def _report(outcome: Outcome) -> None:
+def _report(outcome: EditResult) -> None:
     """At once: who stops later edits knows of the earlier ones."""
     with tqdm.external_write_mode():
         for file in outcome.files:

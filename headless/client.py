@@ -34,7 +34,7 @@ TAKE_BACK = aiohttp.ClientTimeout(connect=5, sock_read=10)
 
 
 @dataclass(frozen=True)
-class Progress:
+class NodeProgress:
     """Steps done of all steps of one node that is running.
 
     Of a server that opens no websocket: `following.WAITING` with the prompts before this one, and `following.WORKING`.
@@ -46,7 +46,7 @@ class Progress:
 
 
 @dataclass(frozen=True)
-class Picture:
+class SavedPicture:
     """A picture that a node saved on the server."""
 
     node: str
@@ -60,7 +60,7 @@ class RunResult:
     """What a finished prompt left: its pictures in the order of the workflow's nodes, and the texts of its outputs."""
 
     prompt_id: str
-    pictures: tuple[Picture, ...]
+    pictures: tuple[SavedPicture, ...]
     outputs: dict[str, Any]
 
 
@@ -117,7 +117,7 @@ class ComfyClient:
         inputs = mapping(mapping(answer.get(node_class)).get("input"))
         return [name for part in ("required", "optional") for name in mapping(inputs.get(part))]
 
-    async def run(self, workflow: Workflow, on_progress: Callable[[Progress], None] | None = None) -> RunResult:
+    async def run(self, workflow: Workflow, on_progress: Callable[[NodeProgress], None] | None = None) -> RunResult:
         """Queue a workflow and follow it to its end. A cancelled call takes the prompt back from the server.
 
         Raises:
@@ -128,7 +128,7 @@ class ComfyClient:
         def report(node: str, value: int, total: int) -> None:
             if on_progress is not None:
                 known = node if node in (following.WAITING, following.WORKING) else "node"
-                on_progress(Progress(workflow.get(node, {}).get("class_type", known), value, total))
+                on_progress(NodeProgress(workflow.get(node, {}).get("class_type", known), value, total))
 
         # Known before the server answers, so that a call that is cancelled meanwhile leaves nothing behind.
         prompt_id = str(uuid.uuid4())
@@ -141,7 +141,7 @@ class ComfyClient:
                 raise
         return RunResult(prompt_id, _pictures(outputs, workflow), outputs)
 
-    async def download(self, picture: Picture) -> bytes:
+    async def download(self, picture: SavedPicture) -> bytes:
         """The content of a picture.
 
         Raises:
@@ -165,7 +165,7 @@ class ComfyClient:
             return content
         raise AssertionError("unreachable: the last try returns or raises")
 
-    def _shown(self, picture: Picture) -> str:
+    def _shown(self, picture: SavedPicture) -> str:
         return self._connection.address.clean(picture.filename)
 
     async def _queue(self, workflow: Workflow, listener: str, prompt_id: str) -> str:
@@ -183,10 +183,10 @@ class ComfyClient:
             await self._connection.post("/interrupt", {"prompt_id": prompt_id}, timeout=TAKE_BACK)
 
 
-def _pictures(outputs: dict[str, Any], workflow: Workflow) -> tuple[Picture, ...]:
+def _pictures(outputs: dict[str, Any], workflow: Workflow) -> tuple[SavedPicture, ...]:
     """In the order of the workflow's nodes. Node packs put other things than files under `images`, too."""
     return tuple(
-        Picture(node, entry["filename"], str(entry.get("subfolder") or ""), str(entry.get("type") or "output"))
+        SavedPicture(node, entry["filename"], str(entry.get("subfolder") or ""), str(entry.get("type") or "output"))
         for node in workflow
         for entry in map(mapping, items(mapping(outputs.get(node)).get("images")))
         if isinstance(entry.get("filename"), str)

@@ -5,9 +5,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from ..private_host.environment import SetupError, prepare
+from ..private_host.server import Server, running_server
 from .client import Workflow
-from .environment import SetupError, prepare
-from .server import Server, running_server
 from .workflow import with_values
 
 log = logging.getLogger(__name__)

@@ -7,12 +7,12 @@ same noise. So the latent carries a key of its own, which samplers and most late
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-KEY = "icedit_tiles"
+TILES_KEY = "icedit_tiles"
 
 
 def mark(latent: dict[str, Any], noise_rows: Sequence[int]) -> None:
     """Note in a latent that rows with the same number are tiles of one picture; the same number of each."""
-    latent[KEY] = len(noise_rows) // len(set(noise_rows))
+    latent[TILES_KEY] = len(noise_rows) // len(set(noise_rows))
 
 
 def pictures(latent: Mapping[str, Any]) -> list[range]:
@@ -22,7 +22,7 @@ def pictures(latent: Mapping[str, Any]) -> list[range]:
         ValueError: the latent holds a part of the tiles of several pictures.
     """
     rows = len(latent["samples"])
-    tiles = min(latent.get(KEY, 1), rows)
+    tiles = min(latent.get(TILES_KEY, 1), rows)
     if rows % tiles:
         raise ValueError(
             f"latent_image holds {rows} tiles of pictures that have {tiles} each, so some are missing and others "

@@ -9,7 +9,7 @@ from .values import GIGABYTE, ValueStore
 
 
 @dataclass(frozen=True)
-class Result:
+class InversionResult:
     """How the inversion of one picture went.
 
     Attributes:
@@ -26,8 +26,12 @@ class Result:
     seconds: dict[str, float]
 
 
-def report(
-    schedule: Schedule, corrections: int, guidance: float, results: Sequence[Result], stores: Sequence[ValueStore]
+def inversion_report(
+    schedule: Schedule,
+    corrections: int,
+    guidance: float,
+    results: Sequence[InversionResult],
+    stores: Sequence[ValueStore],
 ) -> str:
     """JSON text about the inversions of all pictures of a batch."""
     plan, nbytes = stores[0].plan, sum(store.nbytes for store in stores)

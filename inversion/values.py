@@ -15,14 +15,14 @@ GIGABYTE = 10**9
 
 
 @dataclass(frozen=True)
-class Plan:
+class ValuePlan:
     """What is kept: the values of the first `steps` sampling steps in `blocks`, in the order of the model's blocks."""
 
     steps: int
     blocks: tuple[Block, ...]
 
     @classmethod
-    def of(cls, steps: int, blocks: Sequence[Block], step_share: float, block_share: float) -> "Plan":
+    def of(cls, steps: int, blocks: Sequence[Block], step_share: float, block_share: float) -> "ValuePlan":
         """The first share of the steps and the last share of the blocks; a share above 0 is at least one of them.
 
         Raises:
@@ -65,7 +65,7 @@ def _part(name: str, share: float, count: int) -> int:
 
 
 @dataclass(frozen=True)
-class Grid:
+class TokenGrid:
     """A picture's tokens, `rows` by `columns`, of which the first `panel` columns are the left panel."""
 
     rows: int
@@ -97,7 +97,7 @@ Hold = Callable[[Sequence[Tensor]], Tensor]
 class ValueStore:
     """One picture's values: for each kept step `blocks heads rows panel d`, of the activations' dtype."""
 
-    plan: Plan
+    plan: ValuePlan
     hold: Hold
     _steps: dict[int, Tensor] = field(default_factory=dict)
 

@@ -39,7 +39,7 @@ class _Block(nn.Module):
         return relu(self.conv(x) + x)
 
 
-class Encoder(nn.Module):
+class LatentEncoder(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.conv_in = _conv(3, WIDTHS[0])
@@ -80,7 +80,7 @@ class Decoder(nn.Module):
 class Autoencoder(nn.Module):
     def __init__(self, decoder: Decoder | None = None) -> None:
         super().__init__()
-        self.encoder, self.decoder = Encoder(), decoder or Decoder()
+        self.encoder, self.decoder = LatentEncoder(), decoder or Decoder()
         self._init_weights()
 
     @torch.no_grad()

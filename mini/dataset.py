@@ -11,8 +11,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from . import edits
-from .autoencoder import Encoder
-from .edits import Edit
+from .autoencoder import LatentEncoder
+from .edits import SceneEdit
 from .flux import patchify
 from .prompts import Sentence
 from .render import render
@@ -41,13 +41,13 @@ class EncodedEdits:
         changed: patches of the right panel that differ from the source, `edits 64`.
     """
 
-    edits: list[Edit]
+    edits: list[SceneEdit]
     diptych: Tensor
     masked: Tensor
     changed: Tensor
 
 
-def encode_edits(seed: int, scenes: int, encoder: Encoder, file: Path) -> EncodedEdits:
+def encode_edits(seed: int, scenes: int, encoder: LatentEncoder, file: Path) -> EncodedEdits:
     """Random edits of random scenes, `EDITS_PER_SCENE` each; encoded once and kept in `file`."""
     draw, drawn = random.Random(seed), []
     for _ in range(scenes):
@@ -60,7 +60,7 @@ def encode_edits(seed: int, scenes: int, encoder: Encoder, file: Path) -> Encode
     return EncodedEdits(drawn, **load_file(file))
 
 
-def _encoded(drawn: list[Edit], encoder: Encoder) -> dict[str, Tensor]:
+def _encoded(drawn: list[SceneEdit], encoder: LatentEncoder) -> dict[str, Tensor]:
     before = torch.stack([render(edit.before) for edit in drawn[::EDITS_PER_SCENE]])
     after = torch.stack([render(edit.after) for edit in drawn])
     source = before.repeat_interleave(EDITS_PER_SCENE, 0)
@@ -76,7 +76,7 @@ def changed_patches(before: Tensor, after: Tensor) -> Tensor:
 
 
 @torch.inference_mode()
-def _encode(encoder: Encoder, pictures: Tensor) -> Tensor:
+def _encode(encoder: LatentEncoder, pictures: Tensor) -> Tensor:
     device = next(encoder.parameters()).device
     latents = [encoder(part.to(device)).cpu().half() for part in pictures.split(16)]
     return patchify(torch.cat(latents))

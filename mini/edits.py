@@ -19,7 +19,7 @@ TASKS = ("recolour", "remove", "add", "background", "swap", "restyle")
 
 
 @dataclass(frozen=True)
-class Edit:
+class SceneEdit:
     """An edit. `instruction` is what a user writes; `description` states how the result differs, as a caption would."""
 
     task: str
@@ -29,29 +29,29 @@ class Edit:
     description: str
 
 
-def random_edit(draw: random.Random, task: str | None = None, scene: Scene | None = None) -> Edit:
+def random_edit(draw: random.Random, task: str | None = None, scene: Scene | None = None) -> SceneEdit:
     """A random edit, of the given task and scene if there are any."""
     task = task or draw.choice(TASKS)
     return _TASKS[task](draw, scene or random_scene(draw))
 
 
-def _recolour(draw: random.Random, scene: Scene) -> Edit:
+def _recolour(draw: random.Random, scene: Scene) -> SceneEdit:
     old = draw.choice(scene.shapes)
     colour = draw.choice([name for name in COLOURS if all(shape.colour != name for shape in scene.shapes)])
     words = (f"make the {_name(old)} {colour}", f"change the colour of the {_name(old)} to {colour}")
     after = scene.exchanging(old, replace(old, colour=colour))
-    return Edit("recolour", scene, after, draw.choice(words), f"the {_name(old)} is {colour}")
+    return SceneEdit("recolour", scene, after, draw.choice(words), f"the {_name(old)} is {colour}")
 
 
-def _swap(draw: random.Random, scene: Scene) -> Edit:
+def _swap(draw: random.Random, scene: Scene) -> SceneEdit:
     old = draw.choice(scene.shapes)
     kind = draw.choice([name for name in KINDS if all(shape.kind != name for shape in scene.shapes)])
     words = (f"turn the {_name(old)} into a {kind}", f"replace the {_name(old)} with a {kind}")
     after = scene.exchanging(old, replace(old, kind=kind))
-    return Edit("swap", scene, after, draw.choice(words), f"the {_name(old)} is a {kind}")
+    return SceneEdit("swap", scene, after, draw.choice(words), f"the {_name(old)} is a {kind}")
 
 
-def _restyle(draw: random.Random, scene: Scene) -> Edit:
+def _restyle(draw: random.Random, scene: Scene) -> SceneEdit:
     old = draw.choice(scene.shapes)
     if old.filled:
         words = (f"make the {_name(old)} an outline", f"show only the outline of the {_name(old)}")
@@ -59,29 +59,29 @@ def _restyle(draw: random.Random, scene: Scene) -> Edit:
         words = (f"make the {_name(old)} filled", f"fill the {_name(old)}")
     style = "hollow" if old.filled else "solid"
     after = scene.exchanging(old, replace(old, filled=not old.filled))
-    return Edit("restyle", scene, after, draw.choice(words), f"the {_name(old)} is {style}")
+    return SceneEdit("restyle", scene, after, draw.choice(words), f"the {_name(old)} is {style}")
 
 
-def _remove(draw: random.Random, scene: Scene) -> Edit:
+def _remove(draw: random.Random, scene: Scene) -> SceneEdit:
     old = draw.choice(scene.shapes)
     words = (f"remove the {_name(old)}", f"delete the {_name(old)}")
-    return Edit("remove", scene, scene.without(old), draw.choice(words), f"the {_name(old)} is gone")
+    return SceneEdit("remove", scene, scene.without(old), draw.choice(words), f"the {_name(old)} is gone")
 
 
-def _add(draw: random.Random, scene: Scene) -> Edit:
+def _add(draw: random.Random, scene: Scene) -> SceneEdit:
     place = draw.choice(scene.free_places())
     kind = draw.choice([name for name in KINDS if all(shape.kind != name for shape in scene.shapes)])
     colour = draw.choice([name for name in COLOURS if all(shape.colour != name for shape in scene.shapes)])
     new = Shape(kind, colour, place, *centre(place), ADDED_RADIUS)
     words = (f"add {_a(_name(new))} at the {place}", f"draw {_a(_name(new))} in the {place} corner")
     after = replace(scene, shapes=(*scene.shapes, new))
-    return Edit("add", scene, after, draw.choice(words), f"there is {_a(_name(new))} at the {place}")
+    return SceneEdit("add", scene, after, draw.choice(words), f"there is {_a(_name(new))} at the {place}")
 
 
-def _background(draw: random.Random, scene: Scene) -> Edit:
+def _background(draw: random.Random, scene: Scene) -> SceneEdit:
     colour = draw.choice([name for name in BACKGROUNDS if name != scene.background])
     words = (f"change the background to {colour}", f"make the background {colour}")
-    return Edit(
+    return SceneEdit(
         "background", scene, replace(scene, background=colour), draw.choice(words), f"the background is {colour}"
     )
 
@@ -94,7 +94,7 @@ def _a(name: str) -> str:
     return f"an {name}" if name[0] in "aeiou" else f"a {name}"
 
 
-_TASKS: dict[str, Callable[[random.Random, Scene], Edit]] = {
+_TASKS: dict[str, Callable[[random.Random, Scene], SceneEdit]] = {
     "recolour": _recolour,
     "remove": _remove,
     "add": _add,

@@ -18,7 +18,7 @@ SAVE_EVERY = 200
 
 
 @dataclass(frozen=True)
-class Schedule:
+class TrainingSchedule:
     """Steps, of which the last share `decay` lowers the learning rate to nothing; `average` keeps a running mean of
     the weights (0: none)."""
 
@@ -31,7 +31,7 @@ class Schedule:
         return min(1.0, (step + 1) / WARM_UP) * min(1.0, (1 - step / self.steps) / self.decay)
 
 
-def fit(model: nn.Module, loss: Loss, optimizers: Sequence[Optimizer], schedule: Schedule, file: Path) -> None:
+def fit(model: nn.Module, loss: Loss, optimizers: Sequence[Optimizer], schedule: TrainingSchedule, file: Path) -> None:
     """Train what `loss` measures on the next batch; the model ends with its trained (or averaged) weights.
 
     `file` is the checkpoint: a stopped training goes on from it, a finished one is not repeated.

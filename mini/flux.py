@@ -20,7 +20,7 @@ PATCH = 2
 
 
 @dataclass(frozen=True)
-class Shape:
+class MiniFluxShape:
     """Sizes of a FLUX.1-Fill. `inputs` are 2 x 2 patches of 16 latent, 16 masked latent and 64 mask channels."""
 
     hidden: int = 128
@@ -175,7 +175,7 @@ class _LastLayer(nn.Module):
 class Flux(nn.Module):
     """The velocity of a diptych; see `forward`."""
 
-    def __init__(self, shape: Shape) -> None:
+    def __init__(self, shape: MiniFluxShape) -> None:
         super().__init__()
         hidden = shape.hidden
         self.img_in, self.txt_in = nn.Linear(shape.inputs, hidden), nn.Linear(shape.context, hidden)

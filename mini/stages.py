@@ -17,8 +17,8 @@ from tqdm import trange
 from . import adapters, text
 from .autoencoder import DECODER_BLOCKS, DECODER_WIDTHS, Autoencoder, Decoder
 from .dataset import COLUMNS, ROWS, Batch, EncodedEdits, Sentences, encode_edits, random_batch
-from .fit import Schedule, fit
-from .flux import Flux, Shape, patchify, position_embedding
+from .fit import TrainingSchedule, fit
+from .flux import Flux, MiniFluxShape, patchify, position_embedding
 from .prompts import Sentence, description_prompt, instruction_prompt
 from .render import render
 from .scene import PANEL, random_scene
@@ -56,7 +56,7 @@ def train_autoencoder(file: Path, steps: int, pictures: int, device: torch.devic
     torch.manual_seed(0)
     model = Autoencoder().to(device)
     optimizer = torch.optim.AdamW(model.parameters(), lr=8e-4, weight_decay=0.0, betas=(0.9, 0.99))
-    fit(model, _Reconstruction(model, pictures, device), [optimizer], Schedule(steps, decay=1.0), file)
+    fit(model, _Reconstruction(model, pictures, device), [optimizer], TrainingSchedule(steps, decay=1.0), file)
     return model
 
 
@@ -68,7 +68,7 @@ def refine_decoder(file: Path, steps: int, pictures: int, trained: Autoencoder, 
     model.encoder.requires_grad_(False)
     optimizer = torch.optim.AdamW(model.decoder.parameters(), lr=8e-4, weight_decay=0.0, betas=(0.9, 0.99))
     loss = _Reconstruction(model, pictures, device, frozen_encoder=True)
-    fit(model, loss, [optimizer], Schedule(steps, decay=1.0), file)
+    fit(model, loss, [optimizer], TrainingSchedule(steps, decay=1.0), file)
     return model
 
 
@@ -111,7 +111,7 @@ def train_text(file: Path, steps: int, tokenizers: text.Tokenizers) -> text.Text
         return model(*tokenizers(sentences), slots)[0]
 
     optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3, weight_decay=0.0, betas=(0.9, 0.98))
-    fit(model, loss, [optimizer], Schedule(steps, decay=1.0), file)
+    fit(model, loss, [optimizer], TrainingSchedule(steps, decay=1.0), file)
     return model.encoders
 
 
@@ -190,7 +190,7 @@ def train_base(
         torch.optim.Muon(matrices, lr=2e-3, weight_decay=0.01, adjust_lr_fn="match_rms_adamw"),
         torch.optim.AdamW(others, lr=2e-3, weight_decay=0.0, betas=(0.9, 0.98)),
     ]
-    fit(model, loss, optimizers, Schedule(steps, average=0.999), file)
+    fit(model, loss, optimizers, TrainingSchedule(steps, average=0.999), file)
     return model
 
 
@@ -219,14 +219,14 @@ def train_adapter(
 
     trained = [weight for weight in model.parameters() if weight.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=1e-3, weight_decay=0.0, betas=(0.9, 0.98))
-    fit(model, loss, [optimizer], Schedule(steps, average=0.999), file)
+    fit(model, loss, [optimizer], TrainingSchedule(steps, average=0.999), file)
     return model
 
 
 def new_flux() -> Flux:
     """The base model before training: blocks start near the identity, the first looks at the other panel."""
     torch.manual_seed(0)
-    shape = Shape(context=text.T5["d_model"], vector=text.CLIP_L["hidden_size"])
+    shape = MiniFluxShape(context=text.T5["d_model"], vector=text.CLIP_L["hidden_size"])
     model = Flux(shape)
     model.init_weights(panel_columns=COLUMNS // 2)
     return model

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from torch import Tensor
 from torch.nn.functional import max_pool2d
 
-from .edits import Edit
+from .edits import SceneEdit
 from .render import render
 
 VISIBLE = 0.1
@@ -18,7 +18,7 @@ WRONG_SHARE = 0.02
 
 
 @dataclass(frozen=True)
-class Verdict:
+class EditCheck:
     """`done`: share of the pixels to be changed that are nearer to the wanted picture than to the source.
     `wrong`: share of the other pixels that are off by more than `WRONG`."""
 
@@ -38,7 +38,7 @@ class Verdict:
         return self.edited and self.kept
 
 
-def verdict(edit: Edit, result: Tensor) -> Verdict:
+def verdict(edit: SceneEdit, result: Tensor) -> EditCheck:
     """Judge a result `3 128 128`, 0..1."""
     before, after = render(edit.before), render(edit.after)
     changed = (after - before).abs().amax(0) > VISIBLE
@@ -46,4 +46,4 @@ def verdict(edit: Edit, result: Tensor) -> Verdict:
     nearer = (result - after).abs().sum(0) < (result - before).abs().sum(0)
     wrong = (result - after).abs().amax(0) > WRONG
     others = (~nearby).sum().clamp(min=1)
-    return Verdict(nearer[changed].float().mean().item(), ((wrong & ~nearby).sum() / others).item())
+    return EditCheck(nearer[changed].float().mean().item(), ((wrong & ~nearby).sum() / others).item())

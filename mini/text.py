@@ -159,7 +159,7 @@ def _style(shape: Shape) -> int:
     return _slot("style", "filled" if shape.filled else "outlined")
 
 
-def _slots(edit: edits.Edit, kind: str = "") -> Slots:
+def _slots(edit: edits.SceneEdit, kind: str = "") -> Slots:
     slots = {"task": _slot("task", kind + edit.task)}
     old, new = _changed(edit)
     if edit.task == "background":
@@ -177,7 +177,7 @@ def _slots(edit: edits.Edit, kind: str = "") -> Slots:
     return slots
 
 
-def _changed(edit: edits.Edit) -> tuple[Shape | None, Shape | None]:
+def _changed(edit: edits.SceneEdit) -> tuple[Shape | None, Shape | None]:
     """The shape that goes and the shape that comes."""
     old = [shape for shape in edit.before.shapes if shape not in edit.after.shapes]
     new = [shape for shape in edit.after.shapes if shape not in edit.before.shapes]

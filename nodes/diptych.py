@@ -9,7 +9,7 @@ from ..diptych.image import checked_image, size_of
 from ..diptych.panels import make_diptych
 from ..diptych.reading import Picture, read_picture
 from ..diptych.region import is_no_mask
-from ..host import devices, files, links, messages
+from ..host import devices, files, links, node_notes
 from .types import CATEGORY, Layout
 
 NO_FILE = "None"
@@ -122,7 +122,7 @@ class DiptychCreate(io.ComfyNode):
         if picture.painted is not None and (region is None or is_no_mask(region, size_of(source))):
             region = picture.painted
         diptych = make_diptych(source, panel_width, region, right_panel, fit, margin, picture.alpha)
-        messages.show(cls, (*picture.notes, *diptych.notes))
+        node_notes.show(cls, (*picture.notes, *diptych.notes))
         pictures = (devices.as_output(tensor) for tensor in (diptych.image, diptych.mask, source))
         return io.NodeOutput(*pictures, diptych.layout)
 

@@ -11,11 +11,12 @@ from ..early_filter.judge import Judge
 from ..early_filter.judges.pixels import PixelJudge
 from ..early_filter.notes import notes
 from ..early_filter.plan import SEEDS, Mode, Plan, WhenChanged
-from ..early_filter.previews import Panel
-from ..early_filter.report import report
+from ..early_filter.report import filter_report
 from ..early_filter.run import Outcome
-from ..early_filter.sheet import Grid, contact_sheets
-from ..host import early_filter, messages, sampling
+from ..early_filter.sheet import SheetGrid, contact_sheets
+from ..early_filter.stored_preview import Panel
+from ..host import node_notes, sampling
+from ..host.early_filter.filter import Filter, filter_cautions, filter_latent
 from .types import CATEGORY
 from .types import Judge as JudgePort
 
@@ -225,11 +226,11 @@ def _filtered(
     short = shortened(probe_steps) if mode == "paper" else None
     judges = (PixelJudge(),) if judge is None else (judge, PixelJudge())
     afresh = when_changed == "run afresh"
-    settings = early_filter.Filter(plan, process, short, vae, instruction, panel, judges, stop_early, source, afresh)
-    result, outcomes = early_filter.filter_latent(settings, latent)
-    messages.show(cls, early_filter.cautions(settings, latent) + notes(outcomes, judges))
+    settings = Filter(plan, process, short, vae, instruction, panel, judges, stop_early, source, afresh)
+    result, outcomes = filter_latent(settings, latent)
+    node_notes.show(cls, filter_cautions(settings, latent) + notes(outcomes, judges))
     sheets = contact_sheets(outcomes)
-    text = report(outcomes, time.perf_counter() - start)
+    text = filter_report(outcomes, time.perf_counter() - start)
     return io.NodeOutput(result, sheets, outcomes[0].winner, text, ui=_shown(cls, outcomes, sheets))
 
 
@@ -244,6 +245,6 @@ def _shown(cls: type[io.ComfyNode], outcomes: Sequence[Outcome[Any]], sheets: Te
             # As text: the page's numbers hold integers up to 2^53 only.
             "candidates": [{"seed": str(seed), "lines": lines} for seed, lines in grid.captions.items()],
         }
-        for grid in map(Grid.of, outcomes)
+        for grid in map(SheetGrid.of, outcomes)
     ]
     return {**ui.PreviewImage(sheets, cls=cls).as_dict(), "icedit_sheets": places}

@@ -4,7 +4,7 @@ from comfy_api.latest import io
 
 from ..diptych.image import checked_image
 from ..diptych.prompt import TEMPLATES, edit_prompt
-from ..host import conditioning, messages
+from ..host import conditioning, node_notes
 from .types import CATEGORY, Layout
 
 TRAINED_GUIDANCE = 50.0
@@ -110,5 +110,5 @@ class ICEFConditioning(io.ComfyNode):
         image = checked_image(diptych, "diptych")
         rows = None if layout is None or layout.tiles == 1 else layout.noise_rows
         outputs = conditioning.inpaint_conditioning(In_context, negative, vae, image, maskDiptych, rows)
-        messages.show(cls, conditioning.mask_notes(maskDiptych))
+        node_notes.show(cls, conditioning.mask_notes(maskDiptych))
         return io.NodeOutput(*outputs)

@@ -3,7 +3,8 @@
 from comfy_api.latest import io
 
 from ..diptych.image import checked_image
-from ..host import inversion, messages, sampling
+from ..host import node_notes, sampling
+from ..host.inversion import invert
 from .types import CATEGORY
 
 
@@ -60,12 +61,12 @@ class InContextInversion(io.ComfyNode):
     def execute(
         cls, model, source_prompt, vae, diptych, steps, scheduler, denoise, sigmas=None, **settings
     ) -> io.NodeOutput:
-        inversion.check_model(model)
-        messages.show(cls, inversion.cautions(model))
+        invert.check_model(model)
+        node_notes.show(cls, invert.inversion_cautions(model))
         image = checked_image(diptych, "diptych")
-        schedule = inversion.schedule_of(model, steps, scheduler, denoise, sigmas)
-        chosen = inversion.Settings(**settings)
-        return io.NodeOutput(*inversion.invert_sources(model, source_prompt, vae, image, schedule, chosen))
+        schedule = invert.schedule_of(model, steps, scheduler, denoise, sigmas)
+        chosen = invert.Settings(**settings)
+        return io.NodeOutput(*invert.invert_sources(model, source_prompt, vae, image, schedule, chosen))
 
 
 def _inversion_inputs() -> list[io.Input]:

@@ -8,7 +8,7 @@ from ..early_filter.judges.endpoint import Endpoint
 from ..early_filter.judges.pictures import compose
 from ..early_filter.judges.pixels import PixelJudge
 from ..early_filter.judges.vlm import VLMJudge
-from ..host import clip_models, text_generation
+from ..host.judges import clip, text_generation
 from .types import CATEGORY, Judge
 
 NO_MODEL = "None found in models/clip_vision"
@@ -175,7 +175,7 @@ class EditJudgeCLIP(io.ComfyNode):
             inputs=[
                 io.Combo.Input(
                     "model_name",
-                    options=clip_models.model_names() or [NO_MODEL],
+                    options=clip.model_names() or [NO_MODEL],
                     tooltip="A folder in models/clip_vision or models/text_encoders with config.json, "
                     "model.safetensors, tokenizer and preprocessor_config.json. Nothing is downloaded.",
                 ),
@@ -193,5 +193,5 @@ class EditJudgeCLIP(io.ComfyNode):
 
     @classmethod
     def execute(cls, model_name, text_weight, source_weight, direction_weight) -> io.NodeOutput:
-        encoder = clip_models.encoder(model_name)
+        encoder = clip.encoder(model_name)
         return io.NodeOutput(CLIPJudge(encoder, text_weight, source_weight, direction_weight, f"CLIP {model_name}"))

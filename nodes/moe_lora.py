@@ -2,8 +2,8 @@
 
 from comfy_api.latest import io
 
-from ..host import adapters
-from ..host.patching import Strengths, apply_adapter, routed_bytes
+from ..host.moe_lora import files
+from ..host.moe_lora.apply import Strengths, apply_adapter, routed_bytes
 from ..moe_lora.report import adapter_report
 from .types import CATEGORY
 
@@ -25,7 +25,7 @@ class MoELoRALoader(io.ComfyNode):
                 io.Model.Input("model", tooltip="FLUX.1-Fill, in any precision. It is left as it is."),
                 io.Combo.Input(
                     "lora_name",
-                    options=adapters.adapter_names(),
+                    options=files.adapter_names(),
                     tooltip="A safetensors file in models/loras, for example pytorch_lora_weights.safetensors of "
                     "sanaka87/ICEdit-MoE-LoRA under a name of your choice.",
                 ),
@@ -65,11 +65,11 @@ class MoELoRALoader(io.ComfyNode):
 
     @classmethod
     def execute(cls, model, lora_name, strength, expert_strength=1.0, top_k=1) -> io.NodeOutput:
-        held = adapters.held_adapter(lora_name)
+        held = files.held_adapter(lora_name)
         patched = apply_adapter(model, held, Strengths(strength, expert_strength, top_k))
         memory = routed_bytes(model, patched)
         return io.NodeOutput(patched, adapter_report(held.adapter, lora_name, strength, expert_strength, top_k, memory))
 
     @classmethod
     def fingerprint_inputs(cls, lora_name, **_) -> str:
-        return adapters.fingerprint(lora_name)
+        return files.fingerprint(lora_name)

@@ -7,7 +7,7 @@ from comfy_api.latest import io
 from ..diptych.alpha import AS_SOURCE, OPAQUE, with_alpha
 from ..diptych.panels import crop_right_panel
 from ..diptych.restore import BLEND, PANEL, RESIZE, Restored, changed_on_panels, restore_edit, restore_panels
-from ..host import devices, messages, outputs
+from ..host import devices, node_notes, outputs
 from .types import CATEGORY, Layout
 
 CHANGED_OUTPUT = 1
@@ -124,5 +124,5 @@ class EditRestore(io.ComfyNode):
 
 
 def _shown(node: type[io.ComfyNode], restored: Restored) -> io.NodeOutput:
-    messages.show(node, restored.notes)
+    node_notes.show(node, restored.notes)
     return io.NodeOutput(devices.as_output(restored.image), devices.as_output(restored.changed))

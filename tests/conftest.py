@@ -45,7 +45,7 @@ _load_host()
 
 @pytest.fixture(scope="session")
 def host_environment():
-    from icedit.headless.environment import Environment
+    from icedit.private_host.environment import Environment
 
     return Environment.of_this_process()
 
@@ -53,7 +53,7 @@ def host_environment():
 @pytest.fixture(scope="session")
 def tiny_models(tmp_path_factory) -> Path:
     """A models folder with the tiny stack."""
-    from icedit.headless.tiny.weights import write_stack
+    from support.tiny_stack import write_stack
 
     folder = tmp_path_factory.mktemp("models")
     write_stack(folder)
@@ -71,7 +71,7 @@ def host(tiny_models, tmp_path_factory):
 @pytest.fixture(scope="session")
 def server(host_environment, tiny_models):
     """A real ComfyUI server with the tiny stack."""
-    from icedit.headless.server import running_server
+    from icedit.private_host.server import running_server
 
     with running_server(host_environment, tiny_models) as running:
         yield running

@@ -6,17 +6,17 @@ from dataclasses import dataclass, field
 
 import pytest
 import torch
-from icedit.early_filter.judge import Choice, Edit, JudgeError, Verdict
+from icedit.early_filter.judge import Candidate, Choice, JudgeError, Verdict
 from icedit.early_filter.judges.clip import CLIPJudge
 from icedit.early_filter.judges.pixels import PixelJudge
 from icedit.early_filter.judges.vlm import VLMJudge
 from icedit.early_filter.notes import notes
 from icedit.early_filter.plan import Look, Plan
-from icedit.early_filter.previews import Preview, joined
-from icedit.early_filter.report import report
+from icedit.early_filter.report import filter_report
 from icedit.early_filter.run import Finished, Outcome, Work, run
-from icedit.early_filter.sheet import BORDER, Grid, captions, contact_sheets
+from icedit.early_filter.sheet import BORDER, SheetGrid, captions, contact_sheets
 from icedit.early_filter.similar import duplicates
+from icedit.early_filter.stored_preview import Preview, joined
 from support.judges import Question, ScriptedJudge, by_seed
 
 
@@ -49,7 +49,7 @@ class Bench:
         self.done += step - before
         return step - before
 
-    def show(self, seeds: Sequence[int]) -> list[Edit]:
+    def show(self, seeds: Sequence[int]) -> list[Candidate]:
         self.shown.append(tuple(seeds))
         return [Preview(seed, picture(self.looks_like.get(seed, seed)), "whole picture") for seed in seeds]
 
@@ -117,7 +117,7 @@ def test_the_budget_is_spent_exactly(changes, steps, checks):
 
 def test_other_schemes_are_reported_with_the_papers_numbers():
     bench = Bench(plan())
-    told = json.loads(report([bench.run(ScriptedJudge(by_seed(s3=1.0)))], 1.5))
+    told = json.loads(filter_report([bench.run(ScriptedJudge(by_seed(s3=1.0)))], 1.5))
     assert told["evaluations"] == {
         "spent": 54, "checks": 2, "no_filter": 28, "best_of_all": 168, "paper_scheme_same_probe": 52,
         "paper_scheme_10_steps": 88,
@@ -231,7 +231,7 @@ def test_a_failing_judge_hands_over_to_the_next(error):
     outcome = bench.run(ScriptedJudge(fail, fail), ScriptedJudge(by_seed(s4=1.0)))
     assert outcome.winner == 4
     assert outcome.filtered
-    told = json.loads(report([outcome], 0.0))["pictures"][0]
+    told = json.loads(filter_report([outcome], 0.0))["pictures"][0]
     # In each look the scores and two comparisons were tried, in the second one there is only one pair.
     assert [entry["asked"] for entry in told["failures"]] == ["score", "compare", "compare", "score", "compare"]
     assert all(str(error) in entry["error"] for entry in told["failures"])
@@ -272,7 +272,7 @@ def test_users_are_told_that_the_model_changed_and_what_became_of_the_winner():
     (note,) = notes(outcomes, (judge,))
     assert "(seed 4)" in note
     assert note.endswith("it is what KSampler gives.")
-    told = json.loads(report(outcomes, 0.0))
+    told = json.loads(filter_report(outcomes, 0.0))
     assert (told["exact"], [entry["model_changed"] for entry in told["pictures"]]) == (True, [True, False])
     assert told["pictures"][0]["run_afresh"]
     assert told["pictures"][0]["evaluations"] == {
@@ -282,7 +282,7 @@ def test_users_are_told_that_the_model_changed_and_what_became_of_the_winner():
     resumed = Bench(plan(), changed=True, afresh=False).run(judge)
     (note,) = notes([resumed], (judge,))
     assert "Set when_changed to 'run afresh'" in note
-    told = json.loads(report([resumed], 0.0))
+    told = json.loads(filter_report([resumed], 0.0))
     assert (told["exact"], told["evaluations"]["spent"]) == (False, 54)
 
 
@@ -321,7 +321,7 @@ def test_when_nobody_can_judge_the_first_seed_is_taken_and_marked():
         raise JudgeError("timeout")
 
     outcome = Bench(plan(seed=40)).run(ScriptedJudge(fail))
-    told = json.loads(report([outcome], 0.0))
+    told = json.loads(filter_report([outcome], 0.0))
     assert told["seeds"] == [40]
     assert told["filtered"] is False
     assert told["pictures"][0]["why"].startswith("Unfiltered: no judge had an opinion")
@@ -363,7 +363,7 @@ def test_look_alikes_are_judged_once_and_leave():
     outcome = bench.run(judge)
     assert judge.scored == [(0, 1, 4), (1, 4)]
     assert outcome.looks[0].twins == {2: 1, 3: 1, 5: 0}
-    told = json.loads(report([outcome], 0.0))["pictures"][0]["candidates"][3]
+    told = json.loads(filter_report([outcome], 0.0))["pictures"][0]["candidates"][3]
     assert (told["looks_like_seed"], told["left_at_step"]) == (1, 4)
 
 
@@ -383,7 +383,13 @@ def test_a_small_change_makes_no_look_alike_and_noise_does():
     patched[40:50, 40:50] = 1 - patched[40:50, 40:50]
     nan = base.clone()
     nan[0, 0] = torch.nan
-    edits = [Edit(0, base), Edit(1, patched), Edit(2, noisy), Edit(3, nan), Edit(4, nan.clone())]
+    edits = [
+        Candidate(0, base),
+        Candidate(1, patched),
+        Candidate(2, noisy),
+        Candidate(3, nan),
+        Candidate(4, nan.clone()),
+    ]
     assert duplicates(edits) == {2: 0}
 
 
@@ -444,7 +450,7 @@ def test_one_candidate_is_not_judged():
     judge = ScriptedJudge(by_seed())
     outcome = Bench(plan(candidates=1, keep=1)).run(judge)
     assert (outcome.winner, outcome.filtered, judge.scored) == (0, False, [])
-    assert "only one candidate" in json.loads(report([outcome], 0.0))["pictures"][0]["why"]
+    assert "only one candidate" in json.loads(filter_report([outcome], 0.0))["pictures"][0]["why"]
 
 
 def test_keeping_all_candidates_looks_once_and_later():
@@ -464,7 +470,7 @@ def test_the_sheet_shows_every_candidate_with_the_winner_first_in_green():
     sheet = contact_sheets([outcome])
     assert sheet.shape[0] == 1
     assert torch.allclose(sheet[0, 0, 0], torch.tensor([80, 200, 120]) / 255)
-    grid = Grid.of(outcome)
+    grid = SheetGrid.of(outcome)
     assert grid.size == (sheet.shape[2], sheet.shape[1])
     for place, seed in enumerate(grid.captions):
         x, y = place % grid.columns * grid.cell[0] + BORDER, place // grid.columns * grid.cell[1] + BORDER

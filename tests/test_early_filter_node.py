@@ -325,8 +325,8 @@ def test_a_picture_taken_from_a_batch_keeps_its_noise(host, sampled, plain, mode
 
 def test_whole_pictures_of_an_edit_model(host, models, tmp_path):
     import folder_paths
-    from icedit.headless.tiny.weights import FluxShape, flux
     from safetensors.torch import save_file
+    from support.tiny_stack import FluxShape, flux
 
     # FLUX.1 Kontext is a text-to-image FLUX that gets the picture as a reference latent.
     save_file(flux(FluxShape(in_features=64)), tmp_path / "tiny-kontext.safetensors")
@@ -523,8 +523,8 @@ def test_the_contact_sheet_is_an_output_and_shown_on_the_node(host, sampled, mod
 
 def test_twelve_large_previews_take_less_than_100_mb(host):
     """Decoded, kept, and judged one after the other; what the VAE itself works with is not counted."""
-    from icedit.early_filter.previews import STORED, Preview
-    from icedit.host import previews
+    from icedit.early_filter.stored_preview import STORED, Preview
+    from icedit.host.early_filter import previews
 
     class Decoder:
         def decode(self, latents):

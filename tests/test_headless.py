@@ -14,9 +14,9 @@ from types import ModuleType, SimpleNamespace
 from unittest.mock import MagicMock, patch
 
 import pytest
-from icedit.headless.cache import cache_dir
 from icedit.headless.cli import main
 from icedit.headless.workflow import WorkflowError, load_workflow, with_instruction, with_picture, with_seed, with_value
+from icedit.private_host.cache import cache_dir
 from support.processes import heed_ctrl_c
 from support.workflows import WORKFLOWS
 

@@ -213,7 +213,7 @@ def all_of(error):
 
 
 def test_the_embedded_server_does_not_get_what_is_meant_for_another(monkeypatch):
-    from icedit.headless.server import _environ
+    from icedit.private_host.server import _environ
 
     for name in (BEARER_VARIABLE, HEADERS_VARIABLE):
         monkeypatch.setenv(name, TOKEN)

@@ -35,7 +35,7 @@ from support.help_pages import DOCS, HEADINGS, LOCALES, Page, choices, default, 
 SCHEMAS = schemas()
 PACK = DOCS.parents[1]
 LARGEST_PICTURE = 60_000
-NOT_NODES = {"tests", "benchmarks", "headless", "workflows"}
+NOT_NODES = {"tests", "benchmarks", "headless", "private_host", "workflows"}
 PAGES = [pytest.param(node, locale, id=f"{node}-{locale}") for node in SCHEMAS for locale in LOCALES]
 TRANSLATIONS = {
     locale: json.loads((PACK / "locales" / locale / "nodeDefs.json").read_text(encoding="utf-8"))

@@ -74,9 +74,9 @@ def sampled(host):
 def pictures(model):
     """What a model holds of its inverted pictures."""
     from comfy.patcher_extension import WrappersMP
-    from icedit.host.attention_values import KEY
+    from icedit.host.inversion.attention import INVERSION_KEY
 
-    (wrapper,) = model.get_wrappers(WrappersMP.OUTER_SAMPLE, KEY)
+    (wrapper,) = model.get_wrappers(WrappersMP.OUTER_SAMPLE, INVERSION_KEY)
     return wrapper.__self__.pictures
 
 
@@ -350,7 +350,7 @@ class TestRefusals:
 
     def test_not_the_stand_in_of_torch_compile(self, models, monkeypatch):
         """Some nodes put it in the model's place."""
-        from icedit.host.inversion import check_model
+        from icedit.host.inversion.invert import check_model
 
         flux = models["model"].model
         monkeypatch.setitem(flux._modules, "diffusion_model", torch.compile(flux.diffusion_model, backend="eager"))

@@ -6,7 +6,7 @@ import pytest
 import torch
 from icedit.inversion.schedule import Schedule
 from icedit.inversion.solver import invert, relative_error
-from icedit.inversion.values import Grid, Plan
+from icedit.inversion.values import TokenGrid, ValuePlan
 
 STEPS = 28
 FLUX_BLOCKS = [("double", index) for index in range(19)] + [("single", index) for index in range(38)]
@@ -117,25 +117,25 @@ class TestPlan:
 
         inputs = {entry.id: entry for entry in InContextInversion.define_schema().inputs}
         steps, shares = inputs["steps"].default, (inputs["step_share"].default, inputs["block_share"].default)
-        plan = Plan.of(steps, FLUX_BLOCKS, *shares)
+        plan = ValuePlan.of(steps, FLUX_BLOCKS, *shares)
         assert (plan.steps, len(plan.blocks)) == (16, 19)
         assert plan.blocks == tuple(("single", index) for index in range(19, 38))
         assert 1.8e9 < plan.nbytes(1024, 3072, torch.bfloat16) < 2e9
 
     def test_everything_and_nothing(self):
-        assert Plan.of(28, FLUX_BLOCKS, 1.0, 1.0) == Plan(28, tuple(FLUX_BLOCKS))
-        assert Plan.of(28, FLUX_BLOCKS, 0.0, 1.0) == Plan.of(28, FLUX_BLOCKS, 1.0, 0.0) == Plan(0, ())
-        assert Plan.of(28, FLUX_BLOCKS, 0.001, 0.001) == Plan(1, (("single", 37),))
-        assert Plan(28, tuple(FLUX_BLOCKS)).nbytes(1024, 3072, torch.bfloat16) == 57 * 28 * 1024 * 3072 * 2
+        assert ValuePlan.of(28, FLUX_BLOCKS, 1.0, 1.0) == ValuePlan(28, tuple(FLUX_BLOCKS))
+        assert ValuePlan.of(28, FLUX_BLOCKS, 0.0, 1.0) == ValuePlan.of(28, FLUX_BLOCKS, 1.0, 0.0) == ValuePlan(0, ())
+        assert ValuePlan.of(28, FLUX_BLOCKS, 0.001, 0.001) == ValuePlan(1, (("single", 37),))
+        assert ValuePlan(28, tuple(FLUX_BLOCKS)).nbytes(1024, 3072, torch.bfloat16) == 57 * 28 * 1024 * 3072 * 2
 
     def test_refusals(self):
         with pytest.raises(ValueError, match=r"step_share is 1.5, expected 0 to 1"):
-            Plan.of(28, FLUX_BLOCKS, 1.5, 1.0)
+            ValuePlan.of(28, FLUX_BLOCKS, 1.5, 1.0)
         with pytest.raises(ValueError, match=r"28 steps in 57 blocks would take 10.04 GB .* memory_limit is 4 GB"):
-            Plan(28, tuple(FLUX_BLOCKS)).check(57 * 28 * 1024 * 3072 * 2, 4.0)
+            ValuePlan(28, tuple(FLUX_BLOCKS)).check(57 * 28 * 1024 * 3072 * 2, 4.0)
         for limit in (float("nan"), float("inf"), -1.0):
             with pytest.raises(ValueError, match=f"memory_limit is {limit}, expected a number of gigabytes"):
-                Plan(0, ()).check(0, limit)
+                ValuePlan(0, ()).check(0, limit)
 
 
 class TestGrid:
@@ -145,7 +145,7 @@ class TestGrid:
         given = [torch.randn(7, rows, panel, 8) for _ in range(2)]
         # As in a FLUX block, where they are a part of a larger tensor.
         strided = torch.stack([values, values], dim=-1)[..., 0]
-        result = Grid(rows, 2 * panel, panel).put(strided, text, given)
+        result = TokenGrid(rows, 2 * panel, panel).put(strided, text, given)
         picture = result[:, :, text : text + rows * 2 * panel].reshape(2, 7, rows, 2 * panel, 8)
         assert torch.equal(picture[:, :, :, :panel], torch.stack(given))
         left = torch.zeros(rows, 2 * panel, dtype=torch.bool)
@@ -156,7 +156,7 @@ class TestGrid:
 
     def test_what_was_taken_from_a_panel_is_put_where_it_was(self):
         alone = torch.randn(1, 7, 9 + 12, 8)
-        taken = Grid(3, 4, 4).take(alone, 9)
+        taken = TokenGrid(3, 4, 4).take(alone, 9)
         assert torch.equal(taken.flatten(2, 3), alone[:, :, 9:])
-        diptych = Grid(3, 8, 4)
+        diptych = TokenGrid(3, 8, 4)
         assert torch.equal(diptych.take(diptych.put(torch.randn(1, 7, 5 + 24, 8), 5, [taken[0]]), 5), taken)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812
-from icedit.early_filter.judge import Edit, Question
+from icedit.early_filter.judge import Candidate, Question
 from icedit.early_filter.judges.clip import CLIPJudge, Encoder
 from support import golden, tiny_clip
 from support.pictures import photograph
@@ -67,7 +67,7 @@ KNOWN = Directions(
 
 def best(**weights):
     names = (SAME, EDITED, STRANGER)
-    edits = [Edit(index, torch.full((4, 4, 3), name)) for index, name in enumerate(names)]
+    edits = [Candidate(index, torch.full((4, 4, 3), name)) for index, name in enumerate(names)]
     question = Question(torch.full((4, 4, 3), SOURCE), WORDS)
     scores = [verdict.score for verdict in CLIPJudge(KNOWN, **weights).score(question, edits, poll)]
     return names[max(range(3), key=scores.__getitem__)], scores
@@ -103,7 +103,7 @@ def test_senseless_weights_are_refused(weights):
 
 
 def test_a_preview_of_nan_is_broken_and_the_others_are_scored():
-    edits = [Edit(1, torch.full((4, 4, 3), math.nan)), Edit(2, torch.full((4, 4, 3), EDITED))]
+    edits = [Candidate(1, torch.full((4, 4, 3), math.nan)), Candidate(2, torch.full((4, 4, 3), EDITED))]
     broken, sound = CLIPJudge(KNOWN).score(Question(torch.zeros(4, 4, 3), WORDS), edits, poll)
     assert (broken.broken, broken.score) == (True, None)
     assert sound.score is not None
@@ -145,7 +145,11 @@ def test_texts_of_any_length_are_taken(folders):
 
 def test_a_judge_of_a_real_model_ranks_the_source_first_by_source(folders):
     source = photograph(1, 48, 64)
-    edits = [Edit(1, photograph(2, 48, 64)), Edit(2, source.clone()), Edit(3, source.lerp(photograph(3, 48, 64), 0.3))]
+    edits = [
+        Candidate(1, photograph(2, 48, 64)),
+        Candidate(2, source.clone()),
+        Candidate(3, source.lerp(photograph(3, 48, 64), 0.3)),
+    ]
     judge = CLIPJudge(load(folders / "clip"), text=0, source=1, direction=0)
     scores = [verdict.score for verdict in judge.score(Question(source, WORDS), edits, poll)]
     assert scores[1] == pytest.approx(1.0, abs=1e-5)
@@ -160,7 +164,7 @@ def test_interrupts_come_through_between_batches(folders):
         if len(calls) == 2:
             raise InterruptedError
 
-    edits = [Edit(seed, photograph(seed, 32, 32)) for seed in range(20)]
+    edits = [Candidate(seed, photograph(seed, 32, 32)) for seed in range(20)]
     with pytest.raises(InterruptedError):
         CLIPJudge(load(folders / "clip")).score(Question(edits[0].panel, WORDS), edits, interrupt)
     assert len(calls) == 2
@@ -240,7 +244,7 @@ def test_models_of_the_host_are_found_by_folder_and_by_cache(host, clip_vision, 
     for name in models(host).model_names():
         (judge,) = host.call("EditJudgeCLIP", model_name=name, **WEIGHTS)
         assert name in judge.name
-        edits = [Edit(seed, photograph(seed, 32, 48)) for seed in (1, 2)]
+        edits = [Candidate(seed, photograph(seed, 32, 48)) for seed in (1, 2)]
         verdicts = judge.score(Question(photograph(3, 32, 48), WORDS), edits, poll)
         assert len({verdict.score for verdict in verdicts}) == 2
         assert all(np.isfinite(verdict.score) for verdict in verdicts)
@@ -252,7 +256,7 @@ def test_a_model_is_read_once_and_given_back(host, clip_vision):
     (again,) = host.call("EditJudgeCLIP", model_name="google/siglip", **(WEIGHTS | {"text_weight": 0.3}))
     assert again.encoder is judge.encoder
     held = weakref.ref(judge.encoder)
-    judge.score(Question(photograph(1, 32, 32), WORDS), [Edit(1, photograph(2, 32, 32))], poll)
+    judge.score(Question(photograph(1, 32, 32), WORDS), [Candidate(1, photograph(2, 32, 32))], poll)
     del judge, again
     gc.collect()
     assert held() is None
@@ -263,12 +267,12 @@ def test_the_host_manages_its_memory(host, clip_vision):
     import comfy.model_management
 
     (judge,) = host.call("EditJudgeCLIP", model_name="google/siglip", **WEIGHTS)
-    judge.score(Question(photograph(1, 32, 32), WORDS), [Edit(1, photograph(2, 32, 32))], poll)
+    judge.score(Question(photograph(1, 32, 32), WORDS), [Candidate(1, photograph(2, 32, 32))], poll)
     patchers = [loaded.model for loaded in comfy.model_management.current_loaded_models]
     held = [getattr(patcher.model, "model", None) for patcher in patchers if patcher is not None]
     assert any(model is judge.encoder.model for model in held)
     comfy.model_management.unload_all_models()
-    (verdict,) = judge.score(Question(photograph(1, 32, 32), WORDS), [Edit(1, photograph(2, 32, 32))], poll)
+    (verdict,) = judge.score(Question(photograph(1, 32, 32), WORDS), [Candidate(1, photograph(2, 32, 32))], poll)
     assert verdict.score is not None
 
 

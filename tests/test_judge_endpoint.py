@@ -10,7 +10,7 @@ import traceback
 import numpy as np
 import pytest
 import torch
-from icedit.early_filter.judge import Choice, Edit, JudgeError, Question
+from icedit.early_filter.judge import Candidate, Choice, JudgeError, Question
 from icedit.early_filter.judges import api_key
 from icedit.early_filter.judges.endpoint import MAX_RESPONSE, Endpoint
 from icedit.early_filter.judges.prompts import comparison
@@ -19,7 +19,7 @@ from PIL import Image
 from support.chat_server import ChatServer, Reply, says
 from support.pictures import photograph
 
-SOURCE, FIRST, SECOND = photograph(1, 64, 96), Edit(1, photograph(2, 64, 96)), Edit(2, photograph(3, 64, 96))
+SOURCE, FIRST, SECOND = photograph(1, 64, 96), Candidate(1, photograph(2, 64, 96)), Candidate(2, photograph(3, 64, 96))
 QUESTION = Question(SOURCE, "make it blue")
 REQUEST = comparison(QUESTION, FIRST, SECOND)
 CANARY = "sk-canary-5f1d7c"
@@ -334,7 +334,7 @@ def test_the_node_calls_nobody_until_it_judges(host):
         )
         assert server.calls == []
         assert server.url in judge.name
-        edits = Edit(1, torch.zeros(32, 32, 3)), Edit(2, torch.ones(32, 32, 3))
+        edits = Candidate(1, torch.zeros(32, 32, 3)), Candidate(2, torch.ones(32, 32, 3))
         assert judge.compare(QUESTION, *edits, poll).choice.value == "tie"
         assert len(server.calls) == 2
         assert len(server.calls[0].body["messages"][0]["content"]) == 2

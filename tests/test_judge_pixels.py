@@ -1,12 +1,12 @@
 import pytest
 import torch
-from icedit.early_filter.judge import Edit, Question
+from icedit.early_filter.judge import Candidate, Question
 from icedit.early_filter.judges.pixels import PixelJudge
 from support.pictures import photograph, preview, with_object
 
 
 def judged(question, *panels, left=None):
-    edits = [Edit(seed, panel, left) for seed, panel in enumerate(panels)]
+    edits = [Candidate(seed, panel, left) for seed, panel in enumerate(panels)]
     return PixelJudge().score(question, edits, lambda: None)
 
 
@@ -145,7 +145,7 @@ def test_interrupts_come_through_between_edits():
         if len(calls) == 2:
             raise InterruptedError
 
-    edits = [Edit(seed, EDITED) for seed in range(4)]
+    edits = [Candidate(seed, EDITED) for seed in range(4)]
     with pytest.raises(InterruptedError):
         PixelJudge().score(Question(SOURCE, "edit"), edits, poll)
     assert len(calls) == 2

@@ -2,16 +2,16 @@ import math
 
 import pytest
 import torch
-from icedit.early_filter.judge import Choice, Edit, JudgeError, Question
+from icedit.early_filter.judge import Candidate, Choice, JudgeError, Question
 from icedit.early_filter.judges import prompts
-from icedit.early_filter.judges.pictures import Picture, compose
+from icedit.early_filter.judges.pictures import ShownPicture, compose
 from icedit.early_filter.judges.vlm import VLMJudge
 from support import tiny_vlm
 from support.pictures import photograph
 
 SOURCE = torch.zeros(48, 64, 3)
 QUESTION = Question(SOURCE, "make the {cat} grey")
-FIRST, SECOND = Edit(1, torch.full((48, 64, 3), 0.3)), Edit(2, torch.full((48, 64, 3), 0.7))
+FIRST, SECOND = Candidate(1, torch.full((48, 64, 3), 0.3)), Candidate(2, torch.full((48, 64, 3), 0.7))
 
 
 def poll() -> None:
@@ -209,7 +209,7 @@ def test_one_failed_edit_does_not_cost_the_others():
 
 def test_a_preview_of_nan_is_never_shown_to_the_model():
     model = Model(checking_model)
-    broken = Edit(3, torch.full((48, 64, 3), math.nan))
+    broken = Candidate(3, torch.full((48, 64, 3), math.nan))
     verdicts = VLMJudge("model", model).score(QUESTION, [broken, SECOND], poll)
     assert [verdict.broken for verdict in verdicts] == [True, False]
     assert len(model.asked) == 2
@@ -227,7 +227,7 @@ def test_without_checks_it_abstains_from_scoring():
 @pytest.mark.parametrize("size", [(48, 64), (64, 48), (40, 200), (512, 512)])
 @pytest.mark.parametrize("count", [1, 2, 3])
 def test_the_composed_picture_is_square_and_holds_every_picture_unscaled(size, count):
-    pictures = [Picture(f"EDIT {index}", (photograph(index, *size) * 255).round() / 255) for index in range(count)]
+    pictures = [ShownPicture(f"EDIT {index}", (photograph(index, *size) * 255).round() / 255) for index in range(count)]
     sheet = compose(pictures)
     assert sheet.shape[0] == sheet.shape[1]
     found = 0
@@ -263,7 +263,7 @@ def babbler(request, host, monkeypatch):
 def test_random_weights_on_the_host_answer_the_same_garbage_every_time(host, monkeypatch, babbler):
     (judge,) = host.call("EditJudgeVLM", clip=babbler, checks=True, swap_order=True)
     shorten_answers(monkeypatch, judge)
-    edits = [Edit(seed, photograph(seed, 48, 64)) for seed in (1, 2)]
+    edits = [Candidate(seed, photograph(seed, 48, 64)) for seed in (1, 2)]
     first = judge.compare(QUESTION, *edits, poll)
     assert first.choice.value in ("abstain", "tie")
     assert len(first.answers) == 2
@@ -282,7 +282,7 @@ def test_the_model_sees_every_picture(host, monkeypatch, babbler):
     pictures = [photograph(seed, 48, 64) for seed in range(3)]
     for hidden in (None, 0, 1, 2, None):
         shown = [torch.zeros(48, 64, 3) if index == hidden else picture for index, picture in enumerate(pictures)]
-        judge.compare(Question(shown[0], "x"), Edit(1, shown[1]), Edit(2, shown[2]), poll)
+        judge.compare(Question(shown[0], "x"), Candidate(1, shown[1]), Candidate(2, shown[2]), poll)
     everything, *partly, again = thought
     assert torch.equal(everything, again)
     assert all((everything - other).abs().max() > 1e-5 for other in partly)

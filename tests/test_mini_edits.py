@@ -10,11 +10,11 @@ import pytest
 import torch
 from icedit.headless import embedded
 from icedit.headless.client import ComfyClient
-from icedit.headless.server import running_server
 from icedit.headless.workflow import load_workflow, with_instruction, with_picture, with_value
 from icedit.mini.edits import TASKS, random_edit
 from icedit.mini.render import render
 from icedit.mini.success import verdict
+from icedit.private_host.server import running_server
 from PIL import Image
 
 pytestmark = pytest.mark.server

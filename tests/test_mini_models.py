@@ -7,7 +7,7 @@ import pytest
 import torch
 from icedit.mini.adapters import RoutedLinear
 from icedit.mini.autoencoder import DECODER_BLOCKS, DECODER_WIDTHS, SCALE, SHIFT, Autoencoder, Decoder, taesd_state
-from icedit.mini.flux import Flux, Shape, own_state, patchify, position_embedding, unpatchify
+from icedit.mini.flux import Flux, MiniFluxShape, own_state, patchify, position_embedding, unpatchify
 from icedit.moe_lora.layer import RoutedLoRA, split_router
 from safetensors.torch import load_file, save_file
 from support import golden
@@ -27,7 +27,7 @@ def mini(host):
 
 def test_flux(mini):
     state = {key: value.float() for key, value in load_file(MODELS / "diffusion_models/mini_fill.safetensors").items()}
-    own = Flux(Shape()).eval()
+    own = Flux(MiniFluxShape()).eval()
     own.load_state_dict(own_state(state))
     patcher = mini.call("UNETLoader", unet_name="mini_fill.safetensors", weight_dtype="default")[0]
     network = patcher.model.diffusion_model.float()

@@ -181,7 +181,7 @@ def test_no_such_file(refused):
 
 
 def other_models():
-    from icedit.headless.tiny.weights import FluxShape, flux
+    from support.tiny_stack import FluxShape, flux
 
     shape = FluxShape(double_blocks=2, single_blocks=2)
     schnell = flux(FluxShape(double_blocks=2, single_blocks=2, in_features=64, guidance=False))

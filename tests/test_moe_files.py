@@ -133,7 +133,7 @@ def test_expert_strength_0_leaves_the_ordinary_layers_bit_for_bit(loras, model, 
 
 def test_two_adapters_in_a_chain_with_ordinary_loras_around_them(loras, model, vectors, tensors):
     """The second MoE-LoRA routes differently and at another strength; ordinary LoRAs patch the same weights."""
-    from icedit.headless.tiny.weights import FluxShape, lora, moe_lora
+    from support.tiny_stack import FluxShape, lora, moe_lora
 
     shape = FluxShape(hidden=128, double_blocks=2, single_blocks=2)
     other = moe_lora(shape, rank=2, experts=3, seed=5)
@@ -240,7 +240,7 @@ def test_only_the_last_files_are_kept(loras, model, tensors):
 
 
 def test_the_list_offers_safetensors_files_only(loras):
-    from icedit.host import adapters
+    from icedit.host.moe_lora import files as adapters
 
     (loras.folder / "old.pt").write_bytes(b"")
     name = loras.save({"a": torch.ones(1)})

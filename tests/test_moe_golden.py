@@ -14,8 +14,8 @@ def vectors(request):
 
 def apply(vectors, model):
     """Without the node, so that a process needs no nodes to run this."""
-    from icedit.host.bank import HeldAdapter
-    from icedit.host.patching import Strengths, apply_adapter
+    from icedit.host.moe_lora.apply import Strengths, apply_adapter
+    from icedit.host.moe_lora.experts import HeldAdapter
     from icedit.moe_lora.checkpoint import read_adapter
 
     with torch.inference_mode():
@@ -34,7 +34,7 @@ def test_the_whole_model_equals_the_papers(vectors):
 
 @pytest.mark.parametrize("layer", ["transformer_blocks.0.ff.net.2", "single_transformer_blocks.1.proj_out"])
 def test_each_layer_equals_the_papers(vectors, layer):
-    from icedit.host.bank import RoutedBank
+    from icedit.host.moe_lora.experts import RoutedBank
     from icedit.moe_lora.checkpoint import read_adapter
 
     (weights,) = [routed for routed in read_adapter(vectors.adapter_file).routed if routed.name == layer]
@@ -65,7 +65,7 @@ def test_half_precision_stays_within_its_rounding(vectors, dtype):
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_half_precision_routes_as_float64_does(vectors, dtype):
     """20000 tokens of a half-precision model: the same experts as the unrounded router chooses for them."""
-    from icedit.host.bank import RoutedBank
+    from icedit.host.moe_lora.experts import RoutedBank
     from icedit.moe_lora.checkpoint import read_adapter
 
     for weights in read_adapter(vectors.adapter_file).routed:
@@ -81,7 +81,7 @@ def test_half_precision_routes_as_float64_does(vectors, dtype):
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_half_precision_routes_as_the_float32_model_does(vectors, dtype):
     """The paper's recorded inputs, rounded: every token still gets the experts it got in float32."""
-    from icedit.host.bank import RoutedBank
+    from icedit.host.moe_lora.experts import RoutedBank
     from icedit.moe_lora.checkpoint import read_adapter
 
     for weights in read_adapter(vectors.adapter_file).routed:

@@ -56,7 +56,7 @@ def test_both_products_are_those_of_float64(layer, monkeypatch, float32_product)
 @pytest.mark.parametrize("name", golden.NAMES)
 def test_the_product_of_cuda_gives_the_papers_layer(monkeypatch, name):
     """The whole layer in bfloat16, beside experts computed in float64."""
-    from icedit.host.bank import RoutedBank
+    from icedit.host.moe_lora.experts import RoutedBank
     from icedit.moe_lora.checkpoint import read_adapter
 
     monkeypatch.setattr(torch, "mm", multiply)
@@ -131,7 +131,7 @@ class TestWhetherThereIsOne:
     @pytest.mark.host
     def test_experts_of_a_full_device_are_not_the_last_word(self, monkeypatch):
         """The experts that a loader keeps are made anew once the device answers."""
-        from icedit.host import bank
+        from icedit.host.moe_lora import experts as bank
         from icedit.moe_lora.checkpoint import read_adapter
 
         answers = [False, False, True, True]

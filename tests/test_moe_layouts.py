@@ -130,7 +130,7 @@ def test_xlabs_processors(loras, model, names):
 
 def flux_model(**shape):
     import comfy.sd
-    from icedit.headless.tiny.weights import FluxShape, flux
+    from support.tiny_stack import FluxShape, flux
 
     return comfy.sd.load_diffusion_model_state_dict(flux(FluxShape(**shape)), {"dtype": torch.float32})
 

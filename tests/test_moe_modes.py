@@ -61,7 +61,7 @@ def test_beside_the_original_and_clones(loras, model, vectors, tensors):
 
 
 def test_two_moe_files_at_once(loras, model, vectors, tensors):
-    from icedit.headless.tiny.weights import FluxShape, moe_lora
+    from support.tiny_stack import FluxShape, moe_lora
 
     other = moe_lora(FluxShape(hidden=128, double_blocks=2, single_blocks=2), experts=3, seed=5)
     first, second = loras.load(model, tensors), loras.load(model, other)

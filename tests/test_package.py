@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 import uv
 from icedit.headless.client import ComfyClient, ComfyError
-from icedit.headless.server import running_server
 from icedit.headless.workflow import load_workflow, with_picture, with_value
+from icedit.private_host.server import running_server
 from support.packed import Checkout
 from support.workflows import NODE_FOLDERS, PACK, WORKFLOWS
 

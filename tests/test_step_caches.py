@@ -191,7 +191,7 @@ def teacache_like(kept, apply_model, args):
 @pytest.fixture
 def resumed(edit):
     """Seed 3 in one run, and gone on with after some probes (seed, step)."""
-    from icedit.host.early_filter import Runs
+    from icedit.host.early_filter.resume import Runs
     from icedit.host.sampling import Progress, ksampler_process, starts
 
     def run(model, steps, probes):

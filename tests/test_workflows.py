@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 from icedit.headless.client import ComfyClient
-from icedit.headless.environment import NEWEST
 from icedit.headless.workflow import load_workflow, with_value
+from icedit.private_host.environment import NEWEST
 from support.hosts import need_for
 from support.workflows import API_WORKFLOWS, PAGE_WORKFLOWS, TINY_STACK_WORKFLOWS, WORKFLOWS, with_every_picture
 

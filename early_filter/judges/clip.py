@@ -12,7 +12,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 from typing_extensions import override
 
-from ..judge import Edit, Judge, Poll, Question, Verdict
+from ..judge import Candidate, Judge, Poll, Question, Verdict
 from .pictures import unusable
 
 MODEL_TYPES = ("clip", "siglip")
@@ -151,7 +151,7 @@ class CLIPJudge(Judge):
         return self.text > 0 or self.direction > 0
 
     @override
-    def score(self, question: Question, edits: Sequence[Edit], poll: Poll) -> list[Verdict]:
+    def score(self, question: Question, edits: Sequence[Candidate], poll: Poll) -> list[Verdict]:
         verdicts = [unusable(edit) for edit in edits]
         asked = [index for index, verdict in enumerate(verdicts) if verdict is None]
         if asked:

@@ -11,27 +11,27 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from ..judge import Edit, Verdict
+from ..judge import Candidate, Verdict
 
 JPEG_QUALITY = 95
 
 
 @dataclass(frozen=True)
-class Picture:
+class ShownPicture:
     """A picture `h w 3` in 0..1 and what the prompt calls it."""
 
     label: str
     image: Tensor
 
 
-def unusable(edit: Edit) -> Verdict | None:
+def unusable(edit: Candidate) -> Verdict | None:
     """The verdict on a preview that no model can look at; None when it can be judged."""
     if bool(torch.isfinite(edit.panel).all()):
         return None
     return Verdict(broken=True, reasons=("the preview holds NaN or infinite values",))
 
 
-def compose(pictures: Sequence[Picture]) -> Tensor:
+def compose(pictures: Sequence[ShownPicture]) -> Tensor:
     """All pictures with their labels as one square picture `s s 3`.
 
     One picture is what every image-capable model takes; square, because some crop others to their middle.

@@ -10,7 +10,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 from typing_extensions import override
 
-from ..judge import Edit, Judge, Poll, Question, Verdict
+from ..judge import Candidate, Judge, Poll, Question, Verdict
 
 CELLS = 32
 """Cells along the shorter side: 16 pixels, one token of FLUX, at the trained 512."""
@@ -83,7 +83,7 @@ class PixelJudge(Judge):
         return False
 
     @override
-    def score(self, question: Question, edits: Sequence[Edit], poll: Poll) -> list[Verdict]:
+    def score(self, question: Question, edits: Sequence[Candidate], poll: Poll) -> list[Verdict]:
         looks: list[_Look] = []
         scene = _Scene.of(question)
         for edit in edits:
@@ -116,7 +116,7 @@ class _Scene:
             return cls(source, torch.ones_like(inside), has_region=False)
         return cls(source, inside, has_region=not bool(inside.all()))
 
-    def look(self, edit: Edit) -> _Look:
+    def look(self, edit: Candidate) -> _Look:
         if not bool(torch.isfinite(edit.panel).all()):
             return _Look("the preview holds NaN or infinite values")
         panel = self._on_grid(edit.panel)

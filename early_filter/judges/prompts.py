@@ -3,8 +3,8 @@
 import re
 from dataclasses import dataclass
 
-from ..judge import Choice, Edit, Question
-from .pictures import Picture
+from ..judge import Candidate, Choice, Question
+from .pictures import ShownPicture
 
 MAX_CHECKS = 5
 
@@ -57,12 +57,12 @@ class Request:
     """A prompt and the pictures that it names."""
 
     text: str
-    pictures: tuple[Picture, ...]
+    pictures: tuple[ShownPicture, ...]
 
 
-def comparison(question: Question, first: Edit, second: Edit) -> Request:
+def comparison(question: Question, first: Candidate, second: Candidate) -> Request:
     """Asks which of two edits is better."""
-    pictures = (_source(question), Picture("EDIT 1", first.panel), Picture("EDIT 2", second.panel))
+    pictures = (_source(question), ShownPicture("EDIT 1", first.panel), ShownPicture("EDIT 2", second.panel))
     return Request(_COMPARE.format(instruction=question.instruction, preview=_PREVIEW), pictures)
 
 
@@ -71,11 +71,11 @@ def writing_checks(question: Question) -> Request:
     return Request(_WRITE_CHECKS.format(instruction=question.instruction), (_source(question),))
 
 
-def checking(question: Question, checks: tuple[str, ...], edit: Edit) -> Request:
+def checking(question: Question, checks: tuple[str, ...], edit: Candidate) -> Request:
     """Puts the yes/no questions to one edit."""
     numbered = "\n".join(f"{number}. {check}" for number, check in enumerate(checks, 1))
     text = _CHECK.format(instruction=question.instruction, preview=_PREVIEW, checks=numbered)
-    return Request(text, (_source(question), Picture("EDIT", edit.panel)))
+    return Request(text, (_source(question), ShownPicture("EDIT", edit.panel)))
 
 
 def general_checks(question: Question) -> tuple[str, ...]:
@@ -83,8 +83,8 @@ def general_checks(question: Question) -> tuple[str, ...]:
     return tuple(check.replace("{instruction}", question.instruction) for check in GENERAL_CHECKS)
 
 
-def _source(question: Question) -> Picture:
-    return Picture("SOURCE", question.source)
+def _source(question: Question) -> ShownPicture:
+    return ShownPicture("SOURCE", question.source)
 
 
 _WORDS = {

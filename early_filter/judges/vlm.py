@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from typing_extensions import override
 
-from ..judge import Choice, Edit, Judge, JudgeError, Poll, Preference, Question, Verdict
+from ..judge import Candidate, Choice, Judge, JudgeError, Poll, Preference, Question, Verdict
 from . import prompts
 from .pictures import unusable
 
@@ -57,7 +57,7 @@ class VLMJudge(Judge):
         return self.checks
 
     @override
-    def score(self, question: Question, edits: Sequence[Edit], poll: Poll) -> list[Verdict]:
+    def score(self, question: Question, edits: Sequence[Candidate], poll: Poll) -> list[Verdict]:
         """Counts the checks that each edit passes; abstains without `checks`.
 
         Raises:
@@ -74,7 +74,7 @@ class VLMJudge(Judge):
         return [verdict or Verdict() for verdict in verdicts]
 
     @override
-    def compare(self, question: Question, first: Edit, second: Edit, poll: Poll) -> Preference:
+    def compare(self, question: Question, first: Candidate, second: Candidate, poll: Poll) -> Preference:
         """Asks which edit is better, in both orders with `swap_order`.
 
         Raises:

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 from icedit.early_filter.judges.api_key import HOSTS_VARIABLE, KEY_VARIABLE
-from icedit.headless.server import Server, running_server
+from icedit.private_host.server import Server, running_server
 
 from .pictures import photograph
 

@@ -112,7 +112,7 @@ def recoloured(photo: Image.Image) -> Image.Image:
 
 
 def write_models(folder: Path) -> None:
-    from icedit.headless.tiny.weights import write_stack
+    from support.tiny_stack import write_stack
 
     from .tiny_clip import write_clip
 
@@ -141,8 +141,8 @@ def write_inputs(folder: Path) -> None:
 def open_page() -> Iterator[Any]:
     """The page of a private ComfyUI with the tiny stack and the inputs."""
     import conftest  # noqa: F401  makes the pack importable
-    from icedit.headless.environment import Environment
-    from icedit.headless.server import running_server
+    from icedit.private_host.environment import Environment
+    from icedit.private_host.server import running_server
     from playwright.sync_api import sync_playwright
 
     environment = Environment.of_this_process()

@@ -34,7 +34,7 @@ class InProcessHost:
         installed = folder / "custom_nodes" / "comfyui-icedit"
         installed.parent.mkdir()
         installed.symlink_to(pack, target_is_directory=True)
-        text_encoders = pack / "headless" / "tiny" / "text_encoders"
+        text_encoders = pack / "private_host" / "text_encoders"
         for package in (installed, text_encoders):
             assert asyncio.run(nodes.load_custom_node(str(package))), f"ComfyUI could not load {package}"
         return cls(folder)

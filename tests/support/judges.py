@@ -3,10 +3,10 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from icedit.early_filter.judge import Choice, Edit, Judge, Poll, Preference, Question, Verdict
+from icedit.early_filter.judge import Candidate, Choice, Judge, Poll, Preference, Question, Verdict
 
-Score = Callable[[Edit], Verdict]
-Compare = Callable[[Edit, Edit], Choice]
+Score = Callable[[Candidate], Verdict]
+Compare = Callable[[Candidate, Candidate], Choice]
 
 
 @dataclass
@@ -18,7 +18,7 @@ class ScriptedJudge(Judge):
     scored: list[tuple[int, ...]] = field(default_factory=list)
     compared: list[tuple[int, int]] = field(default_factory=list)
     questions: list[Question] = field(default_factory=list)
-    edits: list[Edit] = field(default_factory=list)
+    edits: list[Candidate] = field(default_factory=list)
     reads_instruction: bool = False
     makes_checks: bool = False
 
@@ -29,14 +29,14 @@ class ScriptedJudge(Judge):
     def name(self) -> str:
         return "scripted"
 
-    def score(self, question: Question, edits: Sequence[Edit], poll: Poll) -> list[Verdict]:
+    def score(self, question: Question, edits: Sequence[Candidate], poll: Poll) -> list[Verdict]:
         poll()
         self.questions.append(question)
         self.scored.append(tuple(edit.seed for edit in edits))
         self.edits += edits
         return [self.verdict(edit) for edit in edits] if self.verdict else super().score(question, edits, poll)
 
-    def compare(self, question: Question, first: Edit, second: Edit, poll: Poll) -> Preference:
+    def compare(self, question: Question, first: Candidate, second: Candidate, poll: Poll) -> Preference:
         poll()
         self.compared.append((first.seed, second.seed))
         return Preference(self.choice(first, second) if self.choice else Choice.ABSTAIN)

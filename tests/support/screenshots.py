@@ -35,10 +35,13 @@ SLIDER = 0.27
 
 def main() -> None:
     """Write every picture into web/docs/images."""
+    import conftest  # noqa: F401  makes the pack importable
+
     sys.path.insert(0, str(PACK))
-    from headless import embedded
-    from headless.environment import Environment
-    from headless.server import running_server
+    from icedit.headless import embedded
+    from icedit.private_host.environment import Environment
+    from icedit.private_host.server import running_server
+
     from workflows.source import models
     from workflows.source.edit import INSTRUCTION
 

@@ -16,7 +16,7 @@ TINY_STACK_WORKFLOWS = [path for path in API_WORKFLOWS if path.name != "kontext_
 NODE_FOLDERS = sorted(
     path.parent.name
     for path in PACK.glob("*/__init__.py")
-    if path.parent.name not in ("headless", "mini", "tests", "workflows")
+    if path.parent.name not in ("headless", "private_host", "mini", "tests", "workflows")
 )
 """What ComfyUI loads: everything but the client, the mini models, the tests and the workflows."""
 

@@ -46,10 +46,11 @@ def node_info(url: str) -> NodeInfo:
 
 def main() -> None:
     """Write the files from the node definitions of the embedded ComfyUI."""
-    # Run from the repository's root, where `headless` is a package of its own.
-    from headless.embedded import embedded_server
+    # Run from the repository's root, where `private_host` is a package of its own.
+    from private_host.environment import Environment
+    from private_host.server import running_server
 
-    with embedded_server() as server:
+    with running_server(Environment.of_this_process(), PACK / "mini" / "models") as server:
         info = node_info(server.url)
     for path, content in files(info).items():
         (PACK / path).parent.mkdir(exist_ok=True)

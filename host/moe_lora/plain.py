@@ -7,12 +7,12 @@ import comfy.lora
 import comfy.lora_convert
 from torch import Tensor
 
-from ..moe_lora import layouts
-from ..moe_lora.checkpoint import Adapter
-from ..moe_lora.errors import DOWNLOAD, FileError, ModelMismatchError
+from ...moe_lora import layouts
+from ...moe_lora.checkpoint import Adapter
+from ...moe_lora.errors import DOWNLOAD, FileError, ModelMismatchError
 from .flux_model import inner_path, way_out
-from .lora_shapes import check_targets
-from .peft_parts import add_biases, make_dora
+from .peft import add_biases, make_dora
+from .shapes import check_targets
 
 Target = str | tuple[Any, ...]
 

@@ -13,14 +13,14 @@ import comfy.model_management
 from comfy.patcher_extension import WrappersMP
 from torch import Tensor
 
-from ..inversion.schedule import Schedule
-from ..inversion.solver import relative_error
-from ..inversion.values import Grid, ValueStore
-from .attention_values import KEY, Options, Writing, uncompiled, writing_options
+from ...inversion.schedule import Schedule
+from ...inversion.solver import relative_error
+from ...inversion.values import TokenGrid, ValueStore
+from .attention import INVERSION_KEY, Options, Writing, uncompiled, writing_options
 
 log = logging.getLogger(__name__)
 
-RUN = f"{KEY}_run"
+RUN = f"{INVERSION_KEY}_run"
 SAME_PICTURE = 0.01
 """Relative difference up to which two latents are the same picture: more than a change of dtype makes."""
 
@@ -59,8 +59,8 @@ class Injection:
     def patched(self, model: Any) -> Any:
         """A clone of the model that takes these pictures' diptychs, or the pictures alone."""
         clone = without_injection(model)
-        clone.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, KEY, self.on_sample)
-        clone.add_wrapper_with_key(WrappersMP.APPLY_MODEL, KEY, self.on_call)
+        clone.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, INVERSION_KEY, self.on_sample)
+        clone.add_wrapper_with_key(WrappersMP.APPLY_MODEL, INVERSION_KEY, self.on_call)
         return clone
 
     def on_sample(
@@ -109,7 +109,7 @@ class Injection:
             return options
         *_, height, width = self.pictures[0].source.shape
         check_whole(x, height, run.width)
-        grid = Grid(height // self.patch, x.shape[-1] // self.patch, width // self.patch)
+        grid = TokenGrid(height // self.patch, x.shape[-1] // self.patch, width // self.patch)
         plan = self.pictures[0].values.plan
         # Conditionings that fit into memory together come one after the other in the batch.
         values = [held[run.rows[index % len(run.rows)]] for index in range(len(x))]
@@ -147,7 +147,7 @@ def without_injection(model: Any) -> Any:
     """A clone of the model without any inverted pictures."""
     clone = model.clone()
     for kind in (WrappersMP.OUTER_SAMPLE, WrappersMP.APPLY_MODEL):
-        clone.remove_wrappers_with_key(kind, KEY)
+        clone.remove_wrappers_with_key(kind, INVERSION_KEY)
     return clone
 
 

@@ -10,16 +10,18 @@ import comfy.model_management
 import torch
 from torch import Tensor
 
-from ..early_filter.judge import Edit, Judge, Question
-from ..early_filter.plan import Plan
-from ..early_filter.previews import STORED, Panel, Preview, joined, left_half, right_half
-from ..early_filter.run import Finished, Outcome, Work, run
-from ..early_filter.select import Failure
-from . import previews, tiles
-from .conditioning_rows import unused_pictures
-from .sampling import Process, Progress, Start, as_output, row, starts
-from .step_caches import unknown_wrapper
-from .tape import INTERRUPTS, Runs, poll, refuse_caches
+from ...early_filter.judge import Candidate, Judge, Question
+from ...early_filter.plan import Plan
+from ...early_filter.run import Finished, Outcome, Work, run
+from ...early_filter.select import Failure
+from ...early_filter.stored_preview import STORED, Panel, Preview, joined, left_half, right_half
+from .. import tiles
+from ..conditioning_rows import unused_pictures
+from ..interrupts import INTERRUPTS, poll
+from ..sampling import Process, Progress, Start, as_output, row, starts
+from ..step_caches import unknown_wrapper
+from . import previews
+from .resume import Runs, refuse_caches
 
 log = logging.getLogger(__name__)
 
@@ -74,7 +76,7 @@ def filter_latent(settings: Filter, latent: Mapping[str, Any]) -> tuple[dict[str
     return as_output(latent, samples), outcomes
 
 
-def cautions(settings: Filter, latent: Mapping[str, Any]) -> list[str]:
+def filter_cautions(settings: Filter, latent: Mapping[str, Any]) -> list[str]:
     """What users should know about their model and conditioning before they trust the winner."""
     found = []
     wrapper = unknown_wrapper(settings.process.model, settings.process.guider.model_options)
@@ -195,7 +197,7 @@ class _Picture:
         self._latents[seed] = [runs.preview(seed) for runs in self._runs]
         return evaluations
 
-    def _show(self, seeds: Sequence[int]) -> list[Edit]:
+    def _show(self, seeds: Sequence[int]) -> list[Candidate]:
         poll()
         panel = self._settings.panel
         latents = [latent for seed in seeds for latent in self._latents[seed]]

@@ -1,7 +1,7 @@
 """A private Python environment with a pinned ComfyUI, cached outside the repository and rebuilt when absent.
 
-`python -m headless.environment [--host VERSION] [--page VERSION] [-r FILE]... -- ARGUMENTS` runs its interpreter with
-ARGUMENTS, ICEDIT_HOST set to the ComfyUI tree and, with --page, ICEDIT_PAGE to the files of that page.
+`python -m private_host.environment [--host VERSION] [--page VERSION] [-r FILE]... -- ARGUMENTS` runs its interpreter
+with ARGUMENTS, ICEDIT_HOST set to the ComfyUI tree and, with --page, ICEDIT_PAGE to the files of that page.
 """
 
 import argparse
@@ -24,7 +24,7 @@ from .cache import cache_dir
 log = logging.getLogger(__name__)
 
 HERE = Path(__file__).parent
-CONSTRAINTS = HERE / "host-constraints.txt"
+CONSTRAINTS = HERE / "constraints.txt"
 TORCH = ("torch==2.11.0", "torchvision==0.26.0", "torchaudio==2.11.0")
 
 
@@ -69,7 +69,7 @@ class Environment:
 
     @classmethod
     def of_this_process(cls) -> "Environment":
-        """That of a program which `python -m headless.environment` started."""
+        """That of a program which `python -m private_host.environment` started."""
         page = os.environ.get("ICEDIT_PAGE")
         return cls(Path(sys.executable), Path(os.environ["ICEDIT_HOST"]), Path(page) if page else None)
 
@@ -174,7 +174,7 @@ def _run(command: list[str]) -> None:
 
 def main() -> int:
     """Run the environment's interpreter; its exit status."""
-    parser = argparse.ArgumentParser(prog="python -m headless.environment")
+    parser = argparse.ArgumentParser(prog="python -m private_host.environment")
     parser.add_argument("--host", choices=RELEASES, default=NEWEST, help="ComfyUI version (default: %(default)s)")
     parser.add_argument("--page", choices=PAGES, help="a newer page than the ComfyUI's own")
     parser.add_argument("-r", type=Path, action="append", default=[], help="requirements to install beside ComfyUI's")

@@ -5,7 +5,7 @@ from typing import Any
 import comfy.model_base
 from torch import nn
 
-from ..moe_lora.errors import ModelMismatchError
+from ...moe_lora.errors import ModelMismatchError
 
 LOAD_FILL = "Load FLUX.1-Fill (flux1-fill-dev.safetensors, Load Diffusion Model), the model that ICEdit was trained on."
 FILL_CHANNELS = 96

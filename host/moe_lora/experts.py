@@ -10,9 +10,9 @@ import comfy.ops
 import torch
 from torch import Tensor, nn
 
-from ..moe_lora.checkpoint import Adapter
-from ..moe_lora.layer import RoutedLoRA, add_product, has_float32_product, project
-from ..moe_lora.routed import DTYPES, RoutedWeights
+from ...moe_lora.checkpoint import Adapter
+from ...moe_lora.layer import RoutedLoRA, add_product, has_float32_product, project
+from ...moe_lora.routed import DTYPES, RoutedWeights
 
 BankKey = tuple[torch.dtype, torch.device, torch.device]
 

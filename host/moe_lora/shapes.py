@@ -7,10 +7,10 @@ from typing import Any
 import comfy.utils
 from torch import Tensor
 
-from ..moe_lora.errors import FileError, ModelMismatchError
-from ..moe_lora.layouts import HostLayout
+from ...moe_lora.errors import FileError, ModelMismatchError
+from ...moe_lora.layouts import HostLayout
 from .flux_model import way_out
-from .peft_parts import PeftDoRA
+from .peft import PeftDoRA
 
 Target = str | tuple[Any, ...]
 

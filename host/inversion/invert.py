@@ -14,19 +14,19 @@ import node_helpers
 import torch
 from torch import Tensor
 
-from ..diptych.geometry import SNAP
-from ..inversion.report import Result, report
-from ..inversion.schedule import Schedule
-from ..inversion.solver import relative_error
-from ..inversion.values import Block, Grid, Plan, ValueStore
-from .attention_values import hold_in_ram, make_room, uncompiled
-from .conditioning import Conditioning, Latent
-from .conditioning_rows import Conds, conditioning_rows
-from .injection import Injection, InversionError, InvertedPicture, without_injection
-from .sampling import Progress, ksampler_process, run_guider
-from .step_caches import has_lazy_cache, step_cache, unknown_wrapper
-from .tape import poll
-from .upwards import Recorder, Upwards
+from ...diptych.geometry import SNAP
+from ...inversion.report import InversionResult, inversion_report
+from ...inversion.schedule import Schedule
+from ...inversion.solver import relative_error
+from ...inversion.values import Block, TokenGrid, ValuePlan, ValueStore
+from ..conditioning import Conditioning, Latent
+from ..conditioning_rows import Conds, conditioning_rows
+from ..interrupts import poll
+from ..sampling import Progress, ksampler_process, run_guider
+from ..step_caches import has_lazy_cache, step_cache, unknown_wrapper
+from .attention import hold_in_ram, make_room, uncompiled
+from .model import Injection, InversionError, InvertedPicture, without_injection
+from .sampler import Recorder, Upwards
 
 TEXT_TO_IMAGE = 64
 """Input features of a text-to-image FLUX: 16 latent channels in patches of 2 x 2."""
@@ -82,7 +82,7 @@ def invert_sources(
     _check_prompt(prompt)
     latents = _encode(model, vae, diptych)
     width = latents.shape[-1] // 2
-    plan = Plan.of(schedule.steps, _blocks(flux), settings.step_share, settings.block_share)
+    plan = ValuePlan.of(schedule.steps, _blocks(flux), settings.step_share, settings.block_share)
     tokens = len(latents) * (latents.shape[-2] // patch) * (width // patch)
     nbytes = plan.nbytes(tokens, flux.hidden_size, _activation_dtype(model))
     plan.check(nbytes, settings.memory_limit)
@@ -98,7 +98,9 @@ def invert_sources(
         picture, result = inversion.run(latents[index : index + 1, ..., :width], plan, settings)
         pictures.append(picture)
         results.append(result)
-    text = report(schedule, settings.corrections, settings.inversion_guidance, results, [p.values for p in pictures])
+    text = inversion_report(
+        schedule, settings.corrections, settings.inversion_guidance, results, [p.values for p in pictures]
+    )
     return Injection(tuple(pictures), schedule, patch).patched(model), {"samples": latents}, text
 
 
@@ -109,12 +111,12 @@ class _Inversion:
         self._model, self._conds, self._schedule, self._patch = model, conds, schedule, patch
         self._progress = progress
 
-    def run(self, source: Tensor, plan: Plan, settings: Settings) -> tuple[InvertedPicture, Result]:
+    def run(self, source: Tensor, plan: ValuePlan, settings: Settings) -> tuple[InvertedPicture, InversionResult]:
         """Invert a latent `1 c h w`."""
         begun = time.perf_counter()
         values = ValueStore(plan, hold_in_ram)
         height, width = source.shape[-2:]
-        grid = Grid(height // self._patch, width // self._patch, width // self._patch)
+        grid = TokenGrid(height // self._patch, width // self._patch, width // self._patch)
         recorder = Recorder(values, grid, (height, width), self._schedule)
         upwards = Upwards(self._schedule, settings.corrections, recorder, self._progress.step)
         with uncompiled() if plan.steps else nullcontext():
@@ -123,7 +125,7 @@ class _Inversion:
         picture = InvertedPicture(source.float().cpu(), upwards.noise.float().cpu(), values)
         inverted = time.perf_counter()
         error = self._reconstruction_error(picture) if settings.check else None
-        return picture, Result(
+        return picture, InversionResult(
             upwards.result.residual,
             error,
             {"inversion": upwards.result.evaluations, "check": self._schedule.steps if settings.check else 0},
@@ -185,7 +187,7 @@ def check_model(model: Any) -> None:
         )
 
 
-def cautions(model: Any) -> list[str]:
+def inversion_cautions(model: Any) -> list[str]:
     """What users should know about their model before they trust the inversion."""
     wrapper = unknown_wrapper(model, model.model_options)
     if wrapper is None:

@@ -8,9 +8,9 @@ import torch
 from comfy.weight_adapter.lora import LoRAAdapter
 from torch import Tensor
 
-from ..moe_lora.checkpoint import Adapter
-from ..moe_lora.errors import ModelMismatchError
-from ..moe_lora.layouts import ALPHA, BIAS, DOWN, MAGNITUDE
+from ...moe_lora.checkpoint import Adapter
+from ...moe_lora.errors import ModelMismatchError
+from ...moe_lora.layouts import ALPHA, BIAS, DOWN, MAGNITUDE
 
 
 class PeftDoRA(LoRAAdapter):

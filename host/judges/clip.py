@@ -10,7 +10,7 @@ import comfy.model_patcher
 import folder_paths
 import torch
 
-from ..early_filter.judges.clip import Encoder, Place, is_model_folder
+from ...early_filter.judges.clip import Encoder, Place, is_model_folder
 
 FOLDERS = ("clip_vision", "text_encoders")
 """The host's model folders that are searched, three levels deep."""

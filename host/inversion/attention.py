@@ -14,9 +14,9 @@ import comfy.model_management
 import torch
 from torch import Tensor
 
-from ..inversion.values import Block, Grid
+from ...inversion.values import Block, TokenGrid
 
-KEY = "icedit_inversion"
+INVERSION_KEY = "icedit_inversion"
 PATCH = "attn1_patch"
 
 Options = dict[str, Any]
@@ -27,7 +27,7 @@ class Reading:
     """Values of one picture, `heads rows panel d` by block, as a call leaves them here. Without `keep` no value is
     copied, and None stands for each that could have been."""
 
-    grid: Grid
+    grid: TokenGrid
     blocks: Mapping[Block, int]
     keep: bool
     found: dict[Block, Tensor | None] = field(default_factory=dict)
@@ -37,7 +37,7 @@ class Reading:
 class Writing:
     """Values to put in: for each row of the batch `blocks heads rows panel d`."""
 
-    grid: Grid
+    grid: TokenGrid
     blocks: Mapping[Block, int]
     rows: Sequence[Tensor]
 
@@ -54,11 +54,11 @@ def writing_options(options: Options, writing: Writing) -> Options:
 
 def _with_patch(options: Options, patch: Any, data: Reading | Writing) -> Options:
     patches = options.get("patches", {})
-    return {**options, KEY: data, "patches": {**patches, PATCH: [*patches.get(PATCH, ()), patch]}}
+    return {**options, INVERSION_KEY: data, "patches": {**patches, PATCH: [*patches.get(PATCH, ()), patch]}}
 
 
 def _read(q: Tensor, k: Tensor, v: Tensor, extra_options: Options, **_: Any) -> Options:  # noqa: ARG001
-    reading, block = extra_options[KEY], _block(extra_options)
+    reading, block = extra_options[INVERSION_KEY], _block(extra_options)
     if block in reading.blocks:
         panel = reading.grid.take(v, extra_options["img_slice"][0])[0]
         reading.found[block] = panel.clone() if reading.keep else None
@@ -66,7 +66,7 @@ def _read(q: Tensor, k: Tensor, v: Tensor, extra_options: Options, **_: Any) -> 
 
 
 def _write(q: Tensor, k: Tensor, v: Tensor, extra_options: Options, **_: Any) -> Options:  # noqa: ARG001
-    writing, block = extra_options[KEY], _block(extra_options)
+    writing, block = extra_options[INVERSION_KEY], _block(extra_options)
     if block not in writing.blocks:
         return {}
     index = writing.blocks[block]

@@ -19,7 +19,7 @@ from .environment import Environment
 log = logging.getLogger(__name__)
 
 PACK = Path(__file__).resolve().parent.parent
-TINY_TEXT_ENCODERS = Path(__file__).parent / "tiny" / "text_encoders"
+TINY_TEXT_ENCODERS = Path(__file__).parent / "text_encoders"
 START_SECONDS = 180.0
 STOP_SECONDS = 10.0
 

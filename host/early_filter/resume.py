@@ -21,15 +21,15 @@ import torch
 from comfy.patcher_extension import WrappersMP, add_wrapper_with_key
 from torch import Tensor
 
-from ..early_filter.run import Finished
-from .conditioning_rows import conditioning_rows
-from .sampling import Process, Progress, Start, run_guider
-from .step_caches import step_cache
+from ...early_filter.run import Finished
+from ..conditioning_rows import conditioning_rows
+from ..interrupts import poll
+from ..sampling import Process, Progress, Start, run_guider
+from ..step_caches import step_cache
 
 log = logging.getLogger(__name__)
 
-KEY = "icedit_early_filter"
-INTERRUPTS: tuple[type[BaseException], ...] = (comfy.model_management.InterruptProcessingException,)
+EARLY_FILTER_KEY = "icedit_early_filter"
 
 Fingerprint = tuple[int, tuple[float, ...]]
 
@@ -58,11 +58,6 @@ class Tape:
         """Drop the outputs from this position on."""
         del self.outputs[position:]
         self.parts = {min(part, position - 1) for part in self.parts if position}
-
-
-def poll() -> None:
-    """Raises the host's interrupt when the user wants one."""
-    comfy.model_management.throw_exception_if_processing_interrupted()
 
 
 class Runs:
@@ -155,7 +150,9 @@ class Runs:
         guider = copy.copy(self._process.guider)
         guider.original_conds = self._conds
         guider.model_options = comfy.model_patcher.create_model_options_clone(guider.model_options)
-        add_wrapper_with_key(WrappersMP.CALC_COND_BATCH, KEY, deck.answer, guider.model_options, is_model_options=True)
+        add_wrapper_with_key(
+            WrappersMP.CALC_COND_BATCH, EARLY_FILTER_KEY, deck.answer, guider.model_options, is_model_options=True
+        )
         return guider
 
 

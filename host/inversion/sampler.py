@@ -8,12 +8,12 @@ import comfyui_version
 from comfy.patcher_extension import WrappersMP
 from torch import Tensor
 
-from ..inversion.schedule import Schedule
-from ..inversion.solver import Inverted, invert
-from ..inversion.values import Grid, ValueStore
-from .attention_values import KEY, Options, Reading, reading_options
-from .injection import InversionError, check_whole
-from .tape import poll
+from ...inversion.schedule import Schedule
+from ...inversion.solver import Inverted, invert
+from ...inversion.values import TokenGrid, ValueStore
+from ..interrupts import poll
+from .attention import INVERSION_KEY, Options, Reading, reading_options
+from .model import InversionError, check_whole
 
 AfterStep = Callable[[Tensor, Tensor], None]
 """Told of each step's prediction of the picture and its state, `1 c h w`."""
@@ -22,14 +22,14 @@ AfterStep = Callable[[Tensor, Tensor], None]
 class Recorder:
     """Reads the values of every model call in a step that is kept; those of the step's last call stay."""
 
-    def __init__(self, values: ValueStore, grid: Grid, size: tuple[int, int], schedule: Schedule) -> None:
+    def __init__(self, values: ValueStore, grid: TokenGrid, size: tuple[int, int], schedule: Schedule) -> None:
         self._values, self._grid, self._size, self._schedule = values, grid, size, schedule
         self._last: dict[Any, Tensor | None] = {}
 
     def patched(self, model: Any) -> Any:
         """A clone of the model that is recorded."""
         clone = model.clone()
-        clone.add_wrapper_with_key(WrappersMP.APPLY_MODEL, KEY, self.on_call)
+        clone.add_wrapper_with_key(WrappersMP.APPLY_MODEL, INVERSION_KEY, self.on_call)
         return clone
 
     def on_call(

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import folder_paths
 
-from ..moe_lora.checkpoint import read_adapter
-from ..moe_lora.errors import FileError
-from ..moe_lora.files import SUFFIXES
-from .bank import HeldAdapter
+from ...moe_lora.checkpoint import read_adapter
+from ...moe_lora.errors import FileError
+from ...moe_lora.files import SUFFIXES
+from .experts import HeldAdapter
 
 KEPT = 2
 """A file and one chained to it. Of the paper's, one costs 0.43 GB of RAM: what stayed on disk could be overwritten."""

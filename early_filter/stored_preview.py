@@ -6,7 +6,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from .judge import Edit
+from .judge import Candidate
 
 Panel = Literal["right half", "whole picture"]
 
@@ -14,7 +14,7 @@ STORED = torch.float16
 """Finer than 8 bit for pictures in 0..1, and keeps NaN, which judges look for."""
 
 
-class Preview(Edit):
+class Preview(Candidate):
     """An Edit whose panels become float32 when a judge looks at them."""
 
     def __init__(self, seed: int, picture: Tensor, panel: Panel) -> None:

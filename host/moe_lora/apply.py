@@ -16,13 +16,13 @@ import comfy.utils
 from comfy.patcher_extension import WrappersMP
 from torch import Tensor, nn
 
-from ..moe_lora.errors import AdapterError, ModelMismatchError
-from ..moe_lora.routed import RoutedWeights
-from .bank import HeldAdapter, RoutedBank
+from ...moe_lora.errors import AdapterError, ModelMismatchError
+from ...moe_lora.routed import RoutedWeights
+from .experts import HeldAdapter, RoutedBank
 from .flux_model import inner_path, way_out
-from .plain_lora import host_patches
+from .plain import host_patches
 
-KEY = "icedit_moe_lora"
+MOE_LORA_KEY = "icedit_moe_lora"
 
 Forward = Callable[..., Tensor]
 
@@ -70,7 +70,7 @@ def apply_adapter(model: Any, held: HeldAdapter, strengths: Strengths) -> Any:
     if left_out:
         raise ModelMismatchError(f"ComfyUI would not patch {min(map(str, left_out))} of this model. {way_out(model)}")
     if adapter.routed and strengths.routed != 0:
-        key = f"{KEY}_{sum(name.startswith(KEY) for name in patched.additional_models)}"
+        key = f"{MOE_LORA_KEY}_{sum(name.startswith(MOE_LORA_KEY) for name in patched.additional_models)}"
         patched.set_additional_models(key, [held.bank_for(patched)])
         patched.add_wrapper_with_key(WrappersMP.APPLY_MODEL, key, _Routing(key, strengths, inner))
     return patched

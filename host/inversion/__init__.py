@@ -1,0 +1,1 @@
+"""Inversion on the host: the sampler that inverts, the model that starts from it, attention values."""

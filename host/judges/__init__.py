@@ -1,0 +1,1 @@
+"""What judges need of the host: CLIP models and text generation."""
