@@ -332,7 +332,7 @@ class TestRefusals:
 
         # The pack as the host has loaded it.
         pack = nodes.NODE_CLASS_MAPPINGS["InContextInversion"].__module__.removesuffix(".nodes.inversion")
-        monkeypatch.setattr(sys.modules[f"{pack}.host.attention_values"], "PATCH", "no_such_patch")
+        monkeypatch.setattr(sys.modules[f"{pack}.host.inversion.attention"], "PATCH", "no_such_patch")
         counted, count = counting(models["model"])
         with pytest.raises(ValueError, match=r"attn1_patch.*Get a newer ComfyUI, or work without kept values"):
             inverted(model=counted)

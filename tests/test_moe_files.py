@@ -233,7 +233,7 @@ def test_a_replaced_file_is_read_again(loras, vectors, model, tensors):
 
 
 def test_only_the_last_files_are_kept(loras, model, tensors):
-    adapters = loras.module("host.adapters")
+    adapters = loras.module("host.moe_lora.files")
     for _ in range(5):
         loras.load(model, tensors)
     assert len(adapters._held) == adapters.KEPT
