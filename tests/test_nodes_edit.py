@@ -230,8 +230,8 @@ class TestPictureFiles:
 
 
 IMPORTED_BY_THE_HOST = {
-    "comfy", "comfy_api", "comfyui_version", "folder_paths", "latent_preview", "node_helpers", "nodes",
-    "numpy", "PIL", "safetensors", "server", "torch", "typing_extensions",
+    "comfy", "comfy_api", "comfy_execution", "comfyui_version", "folder_paths", "latent_preview", "node_helpers",
+    "nodes", "numpy", "PIL", "safetensors", "server", "torch", "typing_extensions",
 }  # fmt: skip
 """Before it loads any pack, because its own nodes need them."""
 
