@@ -19,10 +19,10 @@ from ..private_host.environment import SetupError
 from ..private_host.server import ServerError
 from . import embedded
 from .address import BEARER_VARIABLE, HEADERS_VARIABLE, ServerAddress
-from .batch import Edit, EditResult, OutputError, make_output_folder, problem_of, run_edits
+from .batch import EditResult, OutputError, make_output_folder, run_job
 from .client import ComfyClient, NodeProgress
 from .errors import ComfyError
-from .job import DEFAULT_WORKFLOW, Job, check_added, job_of
+from .job import DEFAULT_WORKFLOW, Edit, Job, check_added, job_of
 from .workflow import WorkflowError
 
 log = logging.getLogger(__name__)
@@ -121,9 +121,8 @@ def _parser() -> argparse.ArgumentParser:
 
 def _check_edits(job: Job) -> None:
     """Before a server is started or asked: there is something that it can do. What remains is told edit by edit."""
-    problems = [problem_of(job.workflow, edit, job.kept) for edit in job.edits]
-    if None not in problems:
-        raise WorkflowError("\n".join(dict.fromkeys(problem for problem in problems if problem)))
+    if None not in job.problems:
+        raise WorkflowError("\n".join(dict.fromkeys(problem for problem in job.problems if problem)))
 
 
 @contextmanager
@@ -139,16 +138,16 @@ def _server(address: ServerAddress | None) -> Iterator[str | ServerAddress]:
 async def _edit(server: str | ServerAddress, job: Job, folder: Path) -> list[EditResult]:
     async with ComfyClient(server) as client:
         await check_added(client, job)
-    with tqdm(unit="step", dynamic_ncols=True, leave=False) as bar:
+        with tqdm(unit="step", dynamic_ncols=True, leave=False) as bar:
 
-        def show(edit: Edit, progress: NodeProgress) -> None:
-            name = f"{edit.picture.name}: " if edit.picture else ""
-            bar.set_description(f"{name}{progress.node}", refresh=False)
-            bar.total = progress.total
-            bar.n = progress.value
-            bar.refresh()
+            def show(edit: Edit, progress: NodeProgress) -> None:
+                name = f"{edit.picture.name}: " if edit.picture else ""
+                bar.set_description(f"{name}{progress.node}", refresh=False)
+                bar.total = progress.total
+                bar.n = progress.value
+                bar.refresh()
 
-        return await run_edits(server, job.workflow, job.edits, folder, show, job.kept, _report)
+            return await run_job(client, job, folder, show, _report)
 
 
 def _report(outcome: EditResult) -> None:
