@@ -15,8 +15,6 @@ from typing import NoReturn
 
 from tqdm import tqdm
 
-from ..private_host.environment import SetupError
-from ..private_host.server import ServerError
 from . import embedded
 from .address import BEARER_VARIABLE, HEADERS_VARIABLE, ServerAddress
 from .batch import EditResult, OutputError, make_output_folder, run_job
@@ -49,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (WorkflowError, OutputError) as error:
         print(f"Error: {error}", file=sys.stderr)
         return USAGE
-    except (SetupError, ServerError, ComfyError) as error:
+    except ComfyError as error:
         print(f"Error: {error}", file=sys.stderr)
         return FAILED
     except KeyboardInterrupt:
@@ -130,8 +128,8 @@ def _server(address: ServerAddress | None) -> Iterator[str | ServerAddress]:
     if address is not None:
         yield address
         return
-    with embedded.embedded_server() as server:
-        yield server.url
+    with embedded.embedded_server() as url:
+        yield url
     print(f"\n{embedded.NOTICE}", file=sys.stderr)
 
 

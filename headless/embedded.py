@@ -1,18 +1,18 @@
-"""The embedded default: a private ComfyUI with the mini models, where there are neither server nor models."""
+"""A ComfyUI that the command line starts itself: a private one with the mini models, where no server is named."""
 
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from ..private_host.environment import SetupError, prepare
-from ..private_host.server import Server, running_server
 from .client import Workflow
+from .errors import ComfyError
 from .workflow import with_values
 
 log = logging.getLogger(__name__)
 
-MINI = Path(__file__).resolve().parent.parent / "mini"
+PACK = Path(__file__).resolve().parent.parent
+MINI = PACK / "mini"
 MODELS = MINI / "models"
 PICTURE = MINI / "example.png"
 INSTRUCTION = "make the red circle blue"
@@ -39,22 +39,29 @@ Photographs and other words mean nothing to it. For those start your own ComfyUI
 
 
 @contextmanager
-def embedded_server() -> Iterator[Server]:
-    """Set up what is missing, start the embedded server, and stop it at the end.
+def embedded_server() -> Iterator[str]:
+    """The address of a server that is set up, started, and stopped at the end.
 
     Raises:
-        SetupError: there are no mini models, or a download or an installation failed.
-        ServerError: ComfyUI did not start.
+        ComfyError: the registry's copy of this pack has nothing to start, a download or an installation failed, or
+            ComfyUI did not start.
     """
-    if not MODELS.is_dir():
-        raise SetupError(
-            f"The mini models are not at {MODELS}: a pack that ComfyUI-Manager installed comes without them. Clone the "
-            "repository for them, or use your own ComfyUI with --server http://127.0.0.1:8188"
+    if not (PACK / "private_host").is_dir() or not MODELS.is_dir():
+        raise ComfyError(
+            f"{PACK} is the pack as ComfyUI-Manager installs it, without a ComfyUI and models of its own. Name your "
+            "ComfyUI, as --server http://127.0.0.1:8188, or clone the repository to try the pack without one."
         )
-    environment = prepare()
-    log.info("Starting the embedded ComfyUI")
-    with running_server(environment, MODELS) as server:
-        yield server
+    # Not at the top: the registry's copy does not have this folder.
+    from ..private_host.environment import SetupError, prepare
+    from ..private_host.server import ServerError, running_server
+
+    try:
+        environment = prepare()
+        log.info("Starting the embedded ComfyUI")
+        with running_server(environment, MODELS) as server:
+            yield server.url
+    except (SetupError, ServerError) as error:
+        raise ComfyError(str(error)) from error
 
 
 def with_mini_models(workflow: Workflow) -> Workflow:

@@ -2,7 +2,7 @@
 
 
 class ComfyError(RuntimeError):
-    """The server refused or failed the workflow, or the connection was lost; the message is for the user."""
+    """The server refused or failed the workflow, did not start, or the connection was lost."""
 
 
 class UnreachableError(ComfyError):
