@@ -35,15 +35,15 @@ ARGUMENTS_VARIABLE = "ICEDIT_ARGUMENTS"
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; its exit status."""
     _make_everything_printable()
-    options = _parser().parse_args(_arguments() if arguments is None else arguments)
+    options = parsed(_arguments() if arguments is None else arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     try:
         job = job_of(options)
         _check_edits(job)
         make_output_folder(options.output)
         address = None if options.server is None else ServerAddress.of(options.server, os.environ)
-        with _server(address) as server:
-            outcomes = asyncio.run(_edit(server, job, options.output))
+        with _client(address, options) as client:
+            outcomes = asyncio.run(_edit(client, job, options.output))
     except (WorkflowError, OutputError) as error:
         print(f"Error: {error}", file=sys.stderr)
         return USAGE
@@ -76,14 +76,24 @@ class _Parser(argparse.ArgumentParser):
         super().error(re.sub(r"https?://\S+", "http://***", message, flags=re.IGNORECASE))
 
 
+def parsed(arguments: Sequence[str]) -> argparse.Namespace:
+    """The options; ends the process where they do not go together."""
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    if options.comfyui is None and (options.comfyui_python or options.comfyui_option):
+        parser.error("--comfyui-python and --comfyui-option are for the ComfyUI that --comfyui names")
+    return options
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="python -m headless",
-        description="Edit pictures with ICEdit on a ComfyUI server. Without --server a private ComfyUI with a small "
-        "model is set up and used, which edits drawings of a few coloured shapes.",
-        epilog="Without --picture, this pack's workflows edit an example; a workflow of your own, with --server, edits "
-        "the pictures that it names. Without --instruction, the workflow's own stays; without --server, this pack's "
-        "workflows get one that the small model knows. What --set sets counts as given.",
+        description="Edit pictures with ICEdit on your ComfyUI: on a running one with --server, or on one that is "
+        "started for it with --comfyui. Without either a private ComfyUI with a small model is set up and used, which "
+        "edits drawings of a few coloured shapes.",
+        epilog="Without --picture, this pack's workflows edit an example; a workflow of your own, on your ComfyUI, "
+        "edits the pictures that it names. Without --instruction, the workflow's own stays; on the small model, this "
+        "pack's workflows get one that it knows. What --set sets counts as given.",
     )
     parser.add_argument("--picture", nargs="+", type=Path, help="pictures to edit (default: see below)")
     parser.add_argument(
@@ -94,13 +104,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="TEXT",
         help="what the pictures show, for workflows without ICEdit's LoRA (default: the workflow's)",
     )
-    parser.add_argument(
-        "--server",
-        metavar="URL",
-        help="your ComfyUI with the real models, as http://127.0.0.1:8188; with a login, as "
-        "https://USER:PASSWORD@comfy.example.org. A token comes from the environment variable "
-        f"{BEARER_VARIABLE} (Authorization: Bearer), other headers from {HEADERS_VARIABLE} (one NAME: VALUE a line)",
-    )
+    _add_comfyui(parser)
     parser.add_argument(
         "--workflow", type=Path, default=DEFAULT_WORKFLOW, help="an API-format workflow (default: %(default)s)"
     )
@@ -117,6 +121,36 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _add_comfyui(parser: argparse.ArgumentParser) -> None:
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument(
+        "--server",
+        metavar="URL",
+        help="your ComfyUI with the real models, as http://127.0.0.1:8188; with a login, as "
+        "https://USER:PASSWORD@comfy.example.org. A token comes from the environment variable "
+        f"{BEARER_VARIABLE} (Authorization: Bearer), other headers from {HEADERS_VARIABLE} (one NAME: VALUE a line)",
+    )
+    which.add_argument(
+        "--comfyui",
+        type=Path,
+        metavar="FOLDER",
+        help="the folder of your ComfyUI, which is started with its models and node packs, and stopped at the end",
+    )
+    parser.add_argument(
+        "--comfyui-python",
+        type=Path,
+        metavar="FILE",
+        help="the Python that runs it (default: that in venv, .venv or python_embeded, or the one that runs this)",
+    )
+    parser.add_argument(
+        "--comfyui-option",
+        action="append",
+        default=[],
+        metavar="OPTION",
+        help="an option that you start it with, as --comfyui-option=--lowvram; once for each",
+    )
+
+
 def _check_edits(job: Job) -> None:
     """Before a server is started or asked: there is something that it can do. What remains is told edit by edit."""
     if None not in job.problems:
@@ -124,17 +158,19 @@ def _check_edits(job: Job) -> None:
 
 
 @contextmanager
-def _server(address: ServerAddress | None) -> Iterator[str | ServerAddress]:
+def _client(address: ServerAddress | None, options: argparse.Namespace) -> Iterator[ComfyClient]:
     if address is not None:
-        yield address
+        yield ComfyClient(address)
         return
-    with embedded.embedded_server() as url:
-        yield url
-    print(f"\n{embedded.NOTICE}", file=sys.stderr)
+    with embedded.started_server(options.comfyui, options.comfyui_python, options.comfyui_option) as url:
+        # The temp folder is private: an installed ComfyUI's input folder stays as it is.
+        yield ComfyClient(url, upload_type="temp")
+    if options.comfyui is None:
+        print(f"\n{embedded.NOTICE}", file=sys.stderr)
 
 
-async def _edit(server: str | ServerAddress, job: Job, folder: Path) -> list[EditResult]:
-    async with ComfyClient(server) as client:
+async def _edit(client: ComfyClient, job: Job, folder: Path) -> list[EditResult]:
+    async with client:
         await check_added(client, job)
         with tqdm(unit="step", dynamic_ncols=True, leave=False) as bar:
 

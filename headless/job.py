@@ -117,7 +117,7 @@ async def check_added(client: ComfyClient, job: Job) -> None:
 
 def _filled(workflow: Workflow, options: argparse.Namespace) -> Workflow:
     """With all but the edits' own pictures and instructions, and without what --set sets of these."""
-    if options.server is None:
+    if _on_mini_models(options):
         workflow = embedded.with_mini_models(workflow)
     if options.seed is not None:
         workflow = with_seed(workflow, options.seed)
@@ -137,18 +137,23 @@ def _mention_description(workflow: Workflow) -> None:
 
 def _default_picture(options: argparse.Namespace, workflow: Workflow) -> Path | None:
     """None where the workflow's own pictures stay."""
-    # The embedded server has no pictures that a workflow could name.
-    own = options.server is not None and not _is_shipped(options.workflow)
-    if own or not picture_places(workflow):
+    if not picture_places(workflow):
         return None
-    return PHOTOGRAPH if options.server else embedded.PICTURE
+    if _on_mini_models(options):
+        # Their server has no pictures that a workflow could name.
+        return embedded.PICTURE
+    return PHOTOGRAPH if _is_shipped(options.workflow) else None
 
 
 def _default_instruction(options: argparse.Namespace, workflow: Workflow) -> str | None:
     """None where the workflow's own instructions stay: everywhere but on the mini models, which know other words."""
-    if options.server is not None or not _is_shipped(options.workflow):
-        return None
-    return embedded.INSTRUCTION if instruction_places(workflow) else None
+    if _on_mini_models(options) and _is_shipped(options.workflow) and instruction_places(workflow):
+        return embedded.INSTRUCTION
+    return None
+
+
+def _on_mini_models(options: argparse.Namespace) -> bool:
+    return options.server is None and options.comfyui is None
 
 
 def _is_shipped(workflow: Path) -> bool:

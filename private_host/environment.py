@@ -127,7 +127,7 @@ def _interpreter(release: HostRelease, requirements: tuple[Path, ...]) -> Path:
         key.update(path.read_bytes())
     key.update(" ".join((*TORCH, *sys.version.split()[:1])).encode())
     venv = cache_dir() / f"python-{release.version}-{key.hexdigest()[:8]}"
-    python = venv / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+    python = interpreter_of(venv)
     ready = venv / "icedit-ready"
     if ready.is_file():
         return python
@@ -140,6 +140,11 @@ def _interpreter(release: HostRelease, requirements: tuple[Path, ...]) -> Path:
     _run([*install, "--constraints", str(CONSTRAINTS), *TORCH, *listed])
     ready.touch()
     return python
+
+
+def interpreter_of(venv: Path) -> Path:
+    """Where a virtual environment has its interpreter."""
+    return venv / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
 
 
 def _page_files(version: str) -> Path:

@@ -126,7 +126,7 @@ class TestUnpackedCommandLine:
     def test_without_a_server_it_names_the_two_ways_on(self, unpacked, tmp_path):
         done = self.run(unpacked, "--output", str(tmp_path))
         assert done.returncode == 1
-        assert "--server http://127.0.0.1:8188, or clone the repository" in done.stderr
+        assert "Start yours and name it, as --server http://127.0.0.1:8188, or clone the repository" in done.stderr
         assert "Traceback" not in done.stderr
 
 
