@@ -26,7 +26,7 @@ class OutputError(OSError):
 
 @dataclass(frozen=True)
 class EditResult:
-    """What became of an edit: the files that were saved, and the reason why some or all are missing."""
+    """The files that an edit saved, and the reason why some or all are missing."""
 
     edit: Edit
     files: tuple[Path, ...] = ()
@@ -44,11 +44,11 @@ async def run_edits(
     """Run every edit through the workflow and save every output picture into `folder`.
 
     Args:
-        on_outcome: called after each edit; what is cancelled later has told of the earlier ones.
+        on_outcome: called after each edit, so that the earlier results are known when a later edit is cancelled.
 
     Raises:
         OutputError: nothing can be saved into `folder`.
-        ComfyError: the server's address is none.
+        ComfyError: the server's address is not one.
     """
     make_output_folder(folder)
     async with ComfyClient(url) as client:
@@ -62,7 +62,7 @@ async def run_job(
     on_progress: Callable[[Edit, NodeProgress], None] | None = None,
     on_outcome: Callable[[EditResult], None] | None = None,
 ) -> list[EditResult]:
-    """The same on a connection that is open already, into a folder that `make_output_folder` has made."""
+    """Run the edits of a job on an open connection, into a folder that `make_output_folder` has made."""
     outcomes: list[EditResult] = []
     for edit, problem in zip(job.edits, job.problems, strict=True):
         if problem is None:
@@ -76,7 +76,7 @@ async def run_job(
 
 
 def make_output_folder(folder: Path) -> None:
-    """Make the folder, and be sure before any work that files can be written into it.
+    """Make the folder, and check before any work that files can be written into it.
 
     Raises:
         OutputError: they cannot.
@@ -136,7 +136,11 @@ async def _pictures(
 async def _save_all(
     client: ComfyClient, pictures: list[SavedPicture], folder: Path, edit: Edit, files: list[Path]
 ) -> list[str]:
-    """Save the pictures and add their files to `files`; the nodes whose pictures are gone, of which none is saved."""
+    """Save the pictures and append their files to `files`.
+
+    Returns:
+        the nodes of which the server no longer has a picture; nothing of theirs is saved.
+    """
     lost: list[str] = []
     for node, group in itertools.groupby(pictures, key=lambda picture: picture.node):
         own, contents = list(group), list[bytes]()
@@ -158,7 +162,7 @@ async def _save_all(
 
 
 def _local_name(filename: str) -> Path:
-    """The server's name for a file, as one that any system takes and that leads nowhere."""
+    """The server's name for a file, made safe: valid on any system and without a folder."""
     name = PureWindowsPath(filename).name
     name = "".join(letter if letter.isprintable() else "_" for letter in UNFIT_FOR_NAMES.sub("_", name))
     label, dot, suffix = name.rpartition(".")

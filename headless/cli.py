@@ -29,7 +29,7 @@ FAILED = 1
 USAGE = 2
 INTERRUPTED = 130
 ARGUMENTS_VARIABLE = "ICEDIT_ARGUMENTS"
-"""A JSON list that stands for the arguments where there are none: task runners print the commands that they run."""
+"""A JSON list of arguments, used where none are given: task runners print the commands that they run."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -57,7 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _make_everything_printable() -> None:
-    """A name that the console's encoding lacks, as that of Windows lacks most, is shown escaped and raises nothing."""
+    """Show characters that the console's encoding lacks, as on Windows, as escapes instead of failing."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
@@ -70,7 +70,7 @@ def _arguments() -> list[str]:
 
 
 class _Parser(argparse.ArgumentParser):
-    """Quotes what it does not understand, but no address: of a mistyped --server it would show the password."""
+    """Hides addresses in its messages: a mistyped --server may hold a password."""
 
     def error(self, message: str) -> NoReturn:
         super().error(re.sub(r"https?://\S+", "http://***", message, flags=re.IGNORECASE))
@@ -152,7 +152,7 @@ def _add_comfyui(parser: argparse.ArgumentParser) -> None:
 
 
 def _check_edits(job: Job) -> None:
-    """Before a server is started or asked: there is something that it can do. What remains is told edit by edit."""
+    """Before a server is started or asked, refuse a job of which no edit can be made."""
     if None not in job.problems:
         raise WorkflowError("\n".join(dict.fromkeys(problem for problem in job.problems if problem)))
 
@@ -185,7 +185,7 @@ async def _edit(client: ComfyClient, job: Job, folder: Path) -> list[EditResult]
 
 
 def _report(outcome: EditResult) -> None:
-    """At once: who stops later edits knows of the earlier ones."""
+    """Print at once, so that the earlier results are known when a later edit is stopped."""
     with tqdm.external_write_mode():
         for file in outcome.files:
             _print_result(file)

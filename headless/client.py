@@ -57,7 +57,7 @@ class SavedPicture:
 
 @dataclass(frozen=True)
 class RunResult:
-    """What a finished prompt left: its pictures in the order of the workflow's nodes, and the texts of its outputs."""
+    """What a finished prompt produced: its pictures in the order of the workflow's nodes, and all outputs."""
 
     prompt_id: str
     pictures: tuple[SavedPicture, ...]
@@ -198,5 +198,5 @@ def _pictures(outputs: dict[str, Any], workflow: Workflow) -> tuple[SavedPicture
 
 
 def _sendable(name: str) -> str:
-    """A file's name as it can stand in a request: without what would end it there, or is no character at all."""
+    """A file's name that is valid in a request: without characters that would end it there or cannot be encoded."""
     return "".join(letter if letter.isprintable() else "_" for letter in UNFIT_FOR_NAMES.sub("_", name))

@@ -6,7 +6,7 @@ class ComfyError(RuntimeError):
 
 
 class UnreachableError(ComfyError):
-    """The server does not answer, at least not now."""
+    """The server cannot be reached at the moment."""
 
 
 class SocketRefusedError(ComfyError):
@@ -14,4 +14,4 @@ class SocketRefusedError(ComfyError):
 
 
 class GoneError(ComfyError):
-    """The server does not have a file any more that it named itself."""
+    """The server no longer has a file that it named."""

@@ -1,4 +1,4 @@
-"""Filling an API-format workflow with a picture, an instruction, a seed and other values."""
+"""Filling in an API-format workflow: a picture, an instruction, a seed and other values."""
 
 import copy
 import json
@@ -19,7 +19,7 @@ class WorkflowError(ValueError):
 
 
 def load_workflow(path: Path) -> Workflow:
-    """Read an API-format workflow, also out of the body of a request to `/prompt`.
+    """Read an API-format workflow, also from the body of a request to `/prompt`.
 
     Of such a body the prompt alone is taken: its `extra_data` holds the page's picture of a workflow that is changed
     here, and the keys of whoever recorded it.
@@ -61,7 +61,7 @@ def _read(path: Path) -> Any:
 
 
 def _prompt_of(found: Any) -> Any:
-    """What a request to `/prompt` queues; everything else as it is."""
+    """The workflow in a request to `/prompt`; everything else as it is."""
     inner = found.get("prompt") if isinstance(found, dict) else None
     # A node may have any id, "prompt" too.
     return inner if isinstance(inner, dict) and "class_type" not in inner else found
@@ -150,8 +150,7 @@ def assigned_places(workflow: Workflow, assignments: Sequence[str]) -> list[Plac
 def without_assigned(workflow: Workflow, assignments: Sequence[str]) -> Workflow:
     """The workflow with the assignments made, but without the pictures and texts among what they set.
 
-    What is left of those is for the user's picture, instruction and description to fill. Make the assignments once
-    more afterwards.
+    The other pictures and texts can be filled in then; make the assignments once more afterwards.
     """
     for assignment in assignments:
         workflow = with_value(workflow, assignment)
@@ -163,7 +162,7 @@ def without_assigned(workflow: Workflow, assignments: Sequence[str]) -> Workflow
 
 
 def with_new_results(workflow: Workflow, nodes: Collection[str]) -> Workflow:
-    """The workflow with these nodes' remembered results of no use to the server: an input that no node reads is new."""
+    """The workflow with a new input at these nodes that they ignore, so that the server runs them again."""
     changed = copy.deepcopy(workflow)
     for key in nodes:
         changed[key]["inputs"][AGAIN] = uuid.uuid4().hex

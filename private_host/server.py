@@ -60,10 +60,10 @@ def running_server(
             models, node packs and input pictures beside this pack; its output, temp and user folders stay as they are.
         arguments: further command line arguments for ComfyUI.
         pack_name: the folder name under custom_nodes that the pack gets.
-        pack: the pack's folder, this one if nothing is said.
+        pack: the pack's folder (default: this one).
 
     Raises:
-        ServerError: the server ended or stayed silent instead of answering.
+        ServerError: the server ended while starting, or did not respond.
     """
     with tempfile.TemporaryDirectory(prefix="icedit-", ignore_cleanup_errors=True) as name:
         folder = Path(name)
@@ -133,7 +133,7 @@ def _command(environment: Environment, folder: Path, arguments: Sequence[str]) -
 
 def _environ() -> dict[str, str]:
     quiet = {"HF_HUB_DISABLE_TELEMETRY": "1", "DO_NOT_TRACK": "1", "PYTHONUNBUFFERED": "1"}
-    # What is meant for another server is none of this one's, nor of the nodes that it runs.
+    # Tokens for another server must not reach this one or the nodes that it runs.
     own = {name: value for name, value in os.environ.items() if not name.startswith("ICEDIT_SERVER_")}
     return {**own, **quiet}
 
