@@ -67,8 +67,11 @@ def started_server(comfyui: Path | None, python: Path | None, arguments: Sequenc
         models, arguments = (MODELS, ["--cpu"]) if comfyui is None else (None, arguments)
         with running_server(environment, models, arguments) as server:
             yield server.url
-    except (SetupError, ServerError) as error:
+    except SetupError as error:
         raise ComfyError(str(error)) from error
+    except ServerError as error:
+        hint = "\nIf you start it with options, give them here, too, as --comfyui-option=--cpu" if comfyui else ""
+        raise ComfyError(f"{error}{hint}") from error
 
 
 def with_mini_models(workflow: Workflow) -> Workflow:

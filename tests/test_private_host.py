@@ -77,6 +77,14 @@ def test_a_folder_without_comfyui(tmp_path, capsys):
     assert f"There is no ComfyUI in {tmp_path}" in capsys.readouterr().err
 
 
+def test_one_that_ends_while_starting(tmp_path, capsys):
+    (comfyui(tmp_path / "ComfyUI") / "main.py").write_text("raise SystemExit('no NVIDIA driver')")
+    assert main(["--comfyui", str(tmp_path), "--output", str(tmp_path / "out")]) == 1
+    said = capsys.readouterr().err
+    assert "ended while starting, exit status 1.\nno NVIDIA driver\nIf you start it with options" in said
+    assert "small FLUX.1-Fill" not in said
+
+
 def test_the_real_models_are_expected(tmp_path):
     job = job_of(parsed(["--comfyui", str(tmp_path)]))
     assert job.edits == [Edit(PHOTOGRAPH, None)]
