@@ -1,6 +1,5 @@
 """ComfyUI and this pack in a benchmark's own process."""
 
-import importlib.util
 import os
 import sys
 from pathlib import Path
@@ -24,9 +23,6 @@ def load_host_and_pack(cuda: bool = False) -> None:
 def load_pack() -> None:
     """The pack as `icedit`, the tests' tiny models as `support`; logic folders and client need no ComfyUI."""
     sys.path.insert(0, str(PACK / "tests"))
-    spec = importlib.util.spec_from_file_location(
-        "icedit", PACK / "__init__.py", submodule_search_locations=[str(PACK)]
-    )
-    assert spec is not None and spec.loader is not None
-    sys.modules["icedit"] = module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    from support import pack
+
+    pack.load_pack()

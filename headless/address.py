@@ -1,4 +1,4 @@
-"""A server's address, and what proves to it who is calling. Only the address is ever shown."""
+"""A server's address and the login for it. Only the address is shown."""
 
 import base64
 import re
@@ -13,7 +13,7 @@ from .errors import ComfyError
 BEARER_VARIABLE = "ICEDIT_SERVER_TOKEN"
 """Sent as `Authorization: Bearer`, which most hosts, gateways and login packs take."""
 HEADERS_VARIABLE = "ICEDIT_SERVER_HEADERS"
-"""Headers of any other name, as X-API-Key or those of Cloudflare Access: one `NAME: VALUE` a line."""
+"""Headers of any other name, as X-API-Key or those of Cloudflare Access: one `NAME: VALUE` per line."""
 HIDDEN = "***"
 HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
@@ -38,7 +38,7 @@ class ServerAddress:
             environ: environment variables that may hold a token and headers for this server.
 
         Raises:
-            ComfyError: the text is no address, or a variable is not usable. Neither is quoted where it may be secret.
+            ComfyError: the text is not an address, or a variable is not usable. What may be secret is not quoted.
         """
         url = _parsed(text)
         query = tuple(url.query.items())
@@ -55,7 +55,7 @@ class ServerAddress:
         return cls(shown, tuple(headers), query, _all_forms(secrets))
 
     def clean(self, text: str) -> str:
-        """Text that came from outside, fit to be shown: no secret that it repeats, nothing that commands a terminal."""
+        """Text from a server, safe to show: without secrets and terminal control characters."""
         for secret in self.secrets:
             text = text.replace(secret, HIDDEN)
         return "".join(character if character.isprintable() or character in "\n\t" else " " for character in text)
@@ -98,7 +98,7 @@ def _url(text: str) -> URL | None:
 
 
 def _headers(environ: Mapping[str, str]) -> tuple[list[tuple[str, str]], list[str]]:
-    """The headers that the variables ask for, and what is secret in them."""
+    """The headers that the variables hold, and what is secret in them."""
     headers: list[tuple[str, str]] = []
     secrets: list[str] = []
     for number, line in enumerate(environ.get(HEADERS_VARIABLE, "").split("\n"), start=1):
@@ -128,6 +128,6 @@ def _refuse_two_logins(headers: list[tuple[str, str]]) -> None:
 
 
 def _all_forms(secrets: list[str]) -> tuple[str, ...]:
-    """Also as they stand in addresses; the longest first, so that none leaves a part of another."""
+    """Also quoted as in addresses; the longest first, so that no part of one is left when a shorter one is replaced."""
     forms = {form for secret in secrets if secret for form in (secret, quote(secret), quote(secret, safe=""))}
     return tuple(sorted(forms, key=len, reverse=True))

@@ -1,4 +1,4 @@
-"""What servers say, taken apart with care: it may be another program's, another version's or somebody's."""
+"""Reading what servers send without trusting its form: it may come from another program or version."""
 
 import json
 import math
@@ -7,7 +7,7 @@ from typing import Any
 
 
 def json_object(text: str | bytes) -> dict[str, Any] | None:
-    """The JSON object in the text; None if it is none."""
+    """The JSON object in the text; None if there is none."""
     try:
         found = json.loads(text)
     except (ValueError, RecursionError):

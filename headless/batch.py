@@ -4,15 +4,15 @@ import itertools
 import logging
 import re
 import tempfile
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PureWindowsPath
 
 from .address import ServerAddress
 from .client import ComfyClient, NodeProgress, SavedPicture, Workflow
 from .errors import ComfyError, GoneError
-from .places import Place
-from .workflow import WorkflowError, with_instruction, with_new_results, with_picture
+from .job import Edit, Job
+from .workflow import with_new_results
 
 log = logging.getLogger(__name__)
 
@@ -25,21 +25,8 @@ class OutputError(OSError):
 
 
 @dataclass(frozen=True)
-class Edit:
-    """One picture and one instruction. With None for one of them the workflow's own stays."""
-
-    picture: Path | None
-    instruction: str | None
-
-    def __str__(self) -> str:
-        parts = [str(self.picture)] if self.picture else []
-        parts += [repr(self.instruction)] if self.instruction is not None else []
-        return ", ".join(parts) or "the workflow as it is"
-
-
-@dataclass(frozen=True)
 class EditResult:
-    """What became of an edit: the files that were saved, and the reason why some or all are missing."""
+    """The files that an edit saved, and the reason why some or all are missing."""
 
     edit: Edit
     files: tuple[Path, ...] = ()
@@ -52,36 +39,44 @@ async def run_edits(
     edits: Sequence[Edit],
     folder: Path,
     on_progress: Callable[[Edit, NodeProgress], None] | None = None,
-    kept: Collection[Place] = (),
     on_outcome: Callable[[EditResult], None] | None = None,
 ) -> list[EditResult]:
     """Run every edit through the workflow and save every output picture into `folder`.
 
     Args:
-        kept: inputs of the workflow that hold the user's own values, which no edit's picture or instruction replaces.
-        on_outcome: called after each edit; what is cancelled later has told of the earlier ones.
+        on_outcome: called after each edit, so that the earlier results are known when a later edit is cancelled.
 
     Raises:
         OutputError: nothing can be saved into `folder`.
-        ComfyError: the server's address is none.
+        ComfyError: the server's address is not one.
     """
     make_output_folder(folder)
-    problems = [problem_of(workflow, edit, kept) for edit in edits]
-    outcomes: list[EditResult] = []
     async with ComfyClient(url) as client:
-        for edit, problem in zip(edits, problems, strict=True):
-            if problem is None:
-                outcome = await _run_edit(client, workflow, edit, folder, on_progress, kept)
-            else:
-                outcome = EditResult(edit, error=problem)
-            outcomes.append(outcome)
-            if on_outcome is not None:
-                on_outcome(outcome)
+        return await run_job(client, Job(workflow, edits), folder, on_progress, on_outcome)
+
+
+async def run_job(
+    client: ComfyClient,
+    job: Job,
+    folder: Path,
+    on_progress: Callable[[Edit, NodeProgress], None] | None = None,
+    on_outcome: Callable[[EditResult], None] | None = None,
+) -> list[EditResult]:
+    """Run the edits of a job on an open connection, into a folder that `make_output_folder` has made."""
+    outcomes: list[EditResult] = []
+    for edit, problem in zip(job.edits, job.problems, strict=True):
+        if problem is None:
+            outcome = await _run_edit(client, job, edit, folder, on_progress)
+        else:
+            outcome = EditResult(edit, error=problem)
+        outcomes.append(outcome)
+        if on_outcome is not None:
+            on_outcome(outcome)
     return outcomes
 
 
 def make_output_folder(folder: Path) -> None:
-    """Make the folder, and be sure before any work that files can be written into it.
+    """Make the folder, and check before any work that files can be written into it.
 
     Raises:
         OutputError: they cannot.
@@ -96,22 +91,12 @@ def make_output_folder(folder: Path) -> None:
         ) from error
 
 
-def problem_of(workflow: Workflow, edit: Edit, kept: Collection[Place] = ()) -> str | None:
-    """Why the workflow cannot make this edit, as far as that can be said without the server."""
-    try:
-        _filled(workflow, edit, "picture.png", kept)
-    except WorkflowError as error:
-        return str(error)
-    return None
-
-
 async def _run_edit(
     client: ComfyClient,
-    workflow: Workflow,
+    job: Job,
     edit: Edit,
     folder: Path,
     on_progress: Callable[[Edit, NodeProgress], None] | None,
-    kept: Collection[Place],
 ) -> EditResult:
     def report(progress: NodeProgress) -> None:
         if on_progress is not None:
@@ -120,7 +105,7 @@ async def _run_edit(
     files: list[Path] = []
     try:
         name = await client.upload_picture(edit.picture) if edit.picture else None
-        filled = _filled(workflow, edit, name, kept)
+        filled = job.filled(edit, name)
         lost = await _save_all(client, await _pictures(client, filled, report), folder, edit, files)
         if lost:
             # Servers remember what a node has done, not whether the files of it are still there.
@@ -151,7 +136,11 @@ async def _pictures(
 async def _save_all(
     client: ComfyClient, pictures: list[SavedPicture], folder: Path, edit: Edit, files: list[Path]
 ) -> list[str]:
-    """Save the pictures and add their files to `files`; the nodes whose pictures are gone, of which none is saved."""
+    """Save the pictures and append their files to `files`.
+
+    Returns:
+        the nodes of which the server no longer has a picture; nothing of theirs is saved.
+    """
     lost: list[str] = []
     for node, group in itertools.groupby(pictures, key=lambda picture: picture.node):
         own, contents = list(group), list[bytes]()
@@ -173,21 +162,13 @@ async def _save_all(
 
 
 def _local_name(filename: str) -> Path:
-    """The server's name for a file, as one that any system takes and that leads nowhere."""
+    """The server's name for a file, made safe: valid on any system and without a folder."""
     name = PureWindowsPath(filename).name
     name = "".join(letter if letter.isprintable() else "_" for letter in UNFIT_FOR_NAMES.sub("_", name))
     label, dot, suffix = name.rpartition(".")
     if not dot or not re.fullmatch(r"[A-Za-z0-9]{1,10}", suffix):
         label, suffix = name, ""
     return Path(f"{label[:NAME_LENGTH].rstrip('. ') or '_'}{f'.{suffix}' if suffix else ''}")
-
-
-def _filled(workflow: Workflow, edit: Edit, name: str | None, kept: Collection[Place]) -> Workflow:
-    if edit.picture is not None and name is not None:
-        workflow = with_picture(workflow, name, kept)
-    if edit.instruction is not None:
-        workflow = with_instruction(workflow, edit.instruction, kept)
-    return workflow
 
 
 def _save(content: bytes, folder: Path, edit: Edit, saved_as: Path) -> Path:

@@ -15,14 +15,12 @@ from typing import NoReturn
 
 from tqdm import tqdm
 
-from ..private_host.environment import SetupError
-from ..private_host.server import ServerError
 from . import embedded
 from .address import BEARER_VARIABLE, HEADERS_VARIABLE, ServerAddress
-from .batch import Edit, EditResult, OutputError, make_output_folder, problem_of, run_edits
+from .batch import EditResult, OutputError, make_output_folder, run_job
 from .client import ComfyClient, NodeProgress
 from .errors import ComfyError
-from .job import DEFAULT_WORKFLOW, Job, check_added, job_of
+from .job import DEFAULT_WORKFLOW, Edit, Job, check_added, job_of
 from .workflow import WorkflowError
 
 log = logging.getLogger(__name__)
@@ -31,25 +29,25 @@ FAILED = 1
 USAGE = 2
 INTERRUPTED = 130
 ARGUMENTS_VARIABLE = "ICEDIT_ARGUMENTS"
-"""A JSON list that stands for the arguments where there are none: task runners print the commands that they run."""
+"""A JSON list of arguments, used where none are given: task runners print the commands that they run."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; its exit status."""
     _make_everything_printable()
-    options = _parser().parse_args(_arguments() if arguments is None else arguments)
+    options = parsed(_arguments() if arguments is None else arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     try:
         job = job_of(options)
         _check_edits(job)
         make_output_folder(options.output)
         address = None if options.server is None else ServerAddress.of(options.server, os.environ)
-        with _server(address) as server:
-            outcomes = asyncio.run(_edit(server, job, options.output))
+        with _client(address, options) as client:
+            outcomes = asyncio.run(_edit(client, job, options.output))
     except (WorkflowError, OutputError) as error:
         print(f"Error: {error}", file=sys.stderr)
         return USAGE
-    except (SetupError, ServerError, ComfyError) as error:
+    except ComfyError as error:
         print(f"Error: {error}", file=sys.stderr)
         return FAILED
     except KeyboardInterrupt:
@@ -59,7 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _make_everything_printable() -> None:
-    """A name that the console's encoding lacks, as that of Windows lacks most, is shown escaped and raises nothing."""
+    """Show characters that the console's encoding lacks, as on Windows, as escapes instead of failing."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
@@ -72,20 +70,30 @@ def _arguments() -> list[str]:
 
 
 class _Parser(argparse.ArgumentParser):
-    """Quotes what it does not understand, but no address: of a mistyped --server it would show the password."""
+    """Hides addresses in its messages: a mistyped --server may hold a password."""
 
     def error(self, message: str) -> NoReturn:
         super().error(re.sub(r"https?://\S+", "http://***", message, flags=re.IGNORECASE))
 
 
+def parsed(arguments: Sequence[str]) -> argparse.Namespace:
+    """The options; ends the process where they do not go together."""
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    if options.comfyui is None and (options.comfyui_python or options.comfyui_option):
+        parser.error("--comfyui-python and --comfyui-option are for the ComfyUI that --comfyui names")
+    return options
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="python -m headless",
-        description="Edit pictures with ICEdit on a ComfyUI server. Without --server a private ComfyUI with a small "
-        "model is set up and used, which edits drawings of a few coloured shapes.",
-        epilog="Without --picture, this pack's workflows edit an example; a workflow of your own, with --server, edits "
-        "the pictures that it names. Without --instruction, the workflow's own stays; without --server, this pack's "
-        "workflows get one that the small model knows. What --set sets counts as given.",
+        description="Edit pictures with ICEdit on your ComfyUI: on a running one with --server, or on one that is "
+        "started for it with --comfyui. Without either a private ComfyUI with a small model is set up and used, which "
+        "edits drawings of a few coloured shapes.",
+        epilog="Without --picture, this pack's workflows edit an example; a workflow of your own, on your ComfyUI, "
+        "edits the pictures that it names. Without --instruction, the workflow's own stays; on the small model, this "
+        "pack's workflows get one that it knows. What --set sets counts as given.",
     )
     parser.add_argument("--picture", nargs="+", type=Path, help="pictures to edit (default: see below)")
     parser.add_argument(
@@ -96,13 +104,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="TEXT",
         help="what the pictures show, for workflows without ICEdit's LoRA (default: the workflow's)",
     )
-    parser.add_argument(
-        "--server",
-        metavar="URL",
-        help="your ComfyUI with the real models, as http://127.0.0.1:8188; with a login, as "
-        "https://USER:PASSWORD@comfy.example.org. A token comes from the environment variable "
-        f"{BEARER_VARIABLE} (Authorization: Bearer), other headers from {HEADERS_VARIABLE} (one NAME: VALUE a line)",
-    )
+    _add_comfyui(parser)
     parser.add_argument(
         "--workflow", type=Path, default=DEFAULT_WORKFLOW, help="an API-format workflow (default: %(default)s)"
     )
@@ -119,40 +121,71 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _add_comfyui(parser: argparse.ArgumentParser) -> None:
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument(
+        "--server",
+        metavar="URL",
+        help="your ComfyUI with the real models, as http://127.0.0.1:8188; with a login, as "
+        "https://USER:PASSWORD@comfy.example.org. A token comes from the environment variable "
+        f"{BEARER_VARIABLE} (Authorization: Bearer), other headers from {HEADERS_VARIABLE} (one NAME: VALUE a line)",
+    )
+    which.add_argument(
+        "--comfyui",
+        type=Path,
+        metavar="FOLDER",
+        help="the folder of your ComfyUI, which is started with its models and node packs, and stopped at the end",
+    )
+    parser.add_argument(
+        "--comfyui-python",
+        type=Path,
+        metavar="FILE",
+        help="the Python that runs it (default: that in venv, .venv or python_embeded, or the one that runs this)",
+    )
+    parser.add_argument(
+        "--comfyui-option",
+        action="append",
+        default=[],
+        metavar="OPTION",
+        help="an option that you start it with, as --comfyui-option=--lowvram; once for each",
+    )
+
+
 def _check_edits(job: Job) -> None:
-    """Before a server is started or asked: there is something that it can do. What remains is told edit by edit."""
-    problems = [problem_of(job.workflow, edit, job.kept) for edit in job.edits]
-    if None not in problems:
-        raise WorkflowError("\n".join(dict.fromkeys(problem for problem in problems if problem)))
+    """Before a server is started or asked, refuse a job of which no edit can be made."""
+    if None not in job.problems:
+        raise WorkflowError("\n".join(dict.fromkeys(problem for problem in job.problems if problem)))
 
 
 @contextmanager
-def _server(address: ServerAddress | None) -> Iterator[str | ServerAddress]:
+def _client(address: ServerAddress | None, options: argparse.Namespace) -> Iterator[ComfyClient]:
     if address is not None:
-        yield address
+        yield ComfyClient(address)
         return
-    with embedded.embedded_server() as server:
-        yield server.url
-    print(f"\n{embedded.NOTICE}", file=sys.stderr)
+    with embedded.started_server(options.comfyui, options.comfyui_python, options.comfyui_option) as url:
+        # The temp folder is private: an installed ComfyUI's input folder stays as it is.
+        yield ComfyClient(url, upload_type="temp")
+    if options.comfyui is None:
+        print(f"\n{embedded.NOTICE}", file=sys.stderr)
 
 
-async def _edit(server: str | ServerAddress, job: Job, folder: Path) -> list[EditResult]:
-    async with ComfyClient(server) as client:
+async def _edit(client: ComfyClient, job: Job, folder: Path) -> list[EditResult]:
+    async with client:
         await check_added(client, job)
-    with tqdm(unit="step", dynamic_ncols=True, leave=False) as bar:
+        with tqdm(unit="step", dynamic_ncols=True, leave=False) as bar:
 
-        def show(edit: Edit, progress: NodeProgress) -> None:
-            name = f"{edit.picture.name}: " if edit.picture else ""
-            bar.set_description(f"{name}{progress.node}", refresh=False)
-            bar.total = progress.total
-            bar.n = progress.value
-            bar.refresh()
+            def show(edit: Edit, progress: NodeProgress) -> None:
+                name = f"{edit.picture.name}: " if edit.picture else ""
+                bar.set_description(f"{name}{progress.node}", refresh=False)
+                bar.total = progress.total
+                bar.n = progress.value
+                bar.refresh()
 
-        return await run_edits(server, job.workflow, job.edits, folder, show, job.kept, _report)
+            return await run_job(client, job, folder, show, _report)
 
 
 def _report(outcome: EditResult) -> None:
-    """At once: who stops later edits knows of the earlier ones."""
+    """Print at once, so that the earlier results are known when a later edit is stopped."""
     with tqdm.external_write_mode():
         for file in outcome.files:
             _print_result(file)

@@ -57,7 +57,7 @@ class SavedPicture:
 
 @dataclass(frozen=True)
 class RunResult:
-    """What a finished prompt left: its pictures in the order of the workflow's nodes, and the texts of its outputs."""
+    """What a finished prompt produced: its pictures in the order of the workflow's nodes, and all outputs."""
 
     prompt_id: str
     pictures: tuple[SavedPicture, ...]
@@ -70,10 +70,12 @@ class ComfyClient:
     Args:
         server: its address, with a user and a password or a query if it wants them. One with a token or headers is made
             by `ServerAddress.of`.
+        upload_type: the server's folder for uploaded pictures, input or temp.
     """
 
-    def __init__(self, server: str | ServerAddress) -> None:
+    def __init__(self, server: str | ServerAddress, upload_type: str = "input") -> None:
         self._connection = Connection(server)
+        self._upload_type = upload_type
         self._uploads = f"icedit-{uuid.uuid4().hex[:8]}"
 
     async def __aenter__(self) -> "ComfyClient":
@@ -86,7 +88,7 @@ class ComfyClient:
         await self._connection.close()
 
     async def upload_picture(self, path: Path) -> str:
-        """Upload a file into the server's input folder; the name to give to picture widgets.
+        """Upload a file; returns the name to give to picture widgets.
 
         Raises:
             ComfyError: no such file, no connection, or the server refused it.
@@ -101,11 +103,13 @@ class ComfyClient:
         # A folder of this client's own: pictures of the same name from two clients never replace each other.
         form.add_field("subfolder", self._uploads)
         form.add_field("overwrite", "false")
+        form.add_field("type", self._upload_type)
         answer = await self._connection.json("POST", "/upload/image", data=form)
         name, folder = answer.get("name"), answer.get("subfolder") or ""
         if not isinstance(name, str) or not isinstance(folder, str):
             raise self._connection.unlike_comfyui("/upload/image")
-        return f"{folder}/{name}" if folder else name
+        place = f"{folder}/{name}" if folder else name
+        return place if self._upload_type == "input" else f"{place} [{self._upload_type}]"
 
     async def input_names(self, node_class: str) -> list[str]:
         """The inputs of a class of nodes, in their order; none if the server does not have it.
@@ -194,5 +198,5 @@ def _pictures(outputs: dict[str, Any], workflow: Workflow) -> tuple[SavedPicture
 
 
 def _sendable(name: str) -> str:
-    """A file's name as it can stand in a request: without what would end it there, or is no character at all."""
+    """A file's name that is valid in a request: without characters that would end it there or cannot be encoded."""
     return "".join(letter if letter.isprintable() else "_" for letter in UNFIT_FOR_NAMES.sub("_", name))

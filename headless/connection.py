@@ -25,7 +25,7 @@ FILE_BYTES = 2**31
 
 
 class _RedirectedError(Exception):
-    """The server sends the caller elsewhere, where nobody must follow with a password."""
+    """A redirect. It is not followed: its target must not get the password."""
 
 
 class Connection:
@@ -39,8 +39,8 @@ class Connection:
     def open(self) -> None:
         """Make the session; needs a running event loop."""
         timeout = aiohttp.ClientTimeout(total=None, connect=CONNECT_SECONDS, sock_read=300)
-        # aiohttp keeps `Authorization` from other servers on a redirect, but sends them all other headers; and a
-        # request that has become a GET of another page is none that anybody asked for.
+        # On a redirect to another server aiohttp drops `Authorization`, but sends all other headers; and it may turn a
+        # POST into a GET of another page.
         redirects = aiohttp.TraceConfig()
         redirects.on_request_redirect.append(_refuse_redirect)
         # Every run holds a socket; with aiohttp's limit of 100 connections many runs at once would wait for each other.
@@ -61,7 +61,7 @@ class Connection:
         return self._session
 
     async def json(self, method: str, path: str, **arguments: Any) -> dict[str, Any]:
-        """The JSON object that the server answers.
+        """The JSON object in the server's answer.
 
         Raises:
             UnreachableError: no connection.
@@ -76,11 +76,11 @@ class Connection:
         return answer
 
     async def post(self, path: str, body: dict[str, Any], **arguments: Any) -> None:
-        """Post what has no answer."""
+        """Post something whose answer does not matter."""
         await self._request("POST", path, json=body, **arguments)
 
     async def file(self, path: str, query: dict[str, str]) -> bytes | None:
-        """A file of the server's, None if it has none of that name.
+        """A file on the server; None if there is none of that name.
 
         Raises:
             UnreachableError: no connection.
@@ -121,7 +121,7 @@ class Connection:
         raise failed
 
     def tell_of_refused_socket(self, reason: str) -> None:
-        """Say it once for all runs: it costs the progress, not the results."""
+        """Warn once, not for every run: without a socket only the progress is missing."""
         if not self._told:
             log.warning(
                 "%s opens no websocket (/ws: %s). The runs go on without it: only their place in the queue and their "

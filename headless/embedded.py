@@ -1,18 +1,18 @@
-"""The embedded default: a private ComfyUI with the mini models, where there are neither server nor models."""
+"""A ComfyUI that the command line starts itself: an installed one, or a private one with the mini models."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from ..private_host.environment import SetupError, prepare
-from ..private_host.server import Server, running_server
 from .client import Workflow
+from .errors import ComfyError
 from .workflow import with_values
 
 log = logging.getLogger(__name__)
 
-MINI = Path(__file__).resolve().parent.parent / "mini"
+PACK = Path(__file__).resolve().parent.parent
+MINI = PACK / "mini"
 MODELS = MINI / "models"
 PICTURE = MINI / "example.png"
 INSTRUCTION = "make the red circle blue"
@@ -35,26 +35,43 @@ grey, black, pink, cyan or brown backgrounds, and sentences like these:
     turn the red circle into a square   add a green cross at the top left
     make the red circle an outline      change the background to black
 Photographs and other words mean nothing to it. For those start your own ComfyUI with FLUX.1-Fill and the ICEdit LoRA
-(see README.md, Models) and add --server http://127.0.0.1:8188"""
+(see README.md, Models) and add --server http://127.0.0.1:8188, or --comfyui and the folder that it is in."""
 
 
 @contextmanager
-def embedded_server() -> Iterator[Server]:
-    """Set up what is missing, start the embedded server, and stop it at the end.
+def started_server(comfyui: Path | None, python: Path | None, arguments: Sequence[str]) -> Iterator[str]:
+    """The address of a server that is started, and stopped at the end.
+
+    Args:
+        comfyui: the folder of an installed ComfyUI; with None a private one is set up, which has the mini models.
+        python: the interpreter of the installed one, if it is not where installations have theirs.
+        arguments: for the installed one's command line.
 
     Raises:
-        SetupError: there are no mini models, or a download or an installation failed.
-        ServerError: ComfyUI did not start.
+        ComfyError: the registry's copy of this pack has nothing to start, there is no ComfyUI in the folder, a download
+            or an installation failed, or ComfyUI did not start.
     """
-    if not MODELS.is_dir():
-        raise SetupError(
-            f"The mini models are not at {MODELS}: a pack that ComfyUI-Manager installed comes without them. Clone the "
-            "repository for them, or use your own ComfyUI with --server http://127.0.0.1:8188"
+    if not (PACK / "private_host").is_dir() or not MODELS.is_dir():
+        raise ComfyError(
+            f"{PACK} is the pack as ComfyUI-Manager installs it, which starts no ComfyUI. Start yours and name it, as "
+            "--server http://127.0.0.1:8188, or clone the repository to try the pack without one."
         )
-    environment = prepare()
-    log.info("Starting the embedded ComfyUI")
-    with running_server(environment, MODELS) as server:
-        yield server
+    # Not at the top: the registry's copy does not have this folder.
+    from ..private_host.environment import SetupError, prepare
+    from ..private_host.installed import installed
+    from ..private_host.server import ServerError, running_server
+
+    try:
+        environment = prepare() if comfyui is None else installed(comfyui, python)
+        log.info("Starting %s", "the embedded ComfyUI" if comfyui is None else f"the ComfyUI in {environment.host}")
+        models, arguments = (MODELS, ["--cpu"]) if comfyui is None else (None, arguments)
+        with running_server(environment, models, arguments) as server:
+            yield server.url
+    except SetupError as error:
+        raise ComfyError(str(error)) from error
+    except ServerError as error:
+        hint = "\nIf you start it with options, give them here, too, as --comfyui-option=--cpu" if comfyui else ""
+        raise ComfyError(f"{error}{hint}") from error
 
 
 def with_mini_models(workflow: Workflow) -> Workflow:

@@ -2,11 +2,11 @@
 
 
 class ComfyError(RuntimeError):
-    """The server refused or failed the workflow, or the connection was lost; the message is for the user."""
+    """The server refused or failed the workflow, did not start, or the connection was lost."""
 
 
 class UnreachableError(ComfyError):
-    """The server does not answer, at least not now."""
+    """The server cannot be reached at the moment."""
 
 
 class SocketRefusedError(ComfyError):
@@ -14,4 +14,4 @@ class SocketRefusedError(ComfyError):
 
 
 class GoneError(ComfyError):
-    """The server does not have a file any more that it named itself."""
+    """The server no longer has a file that it named."""

@@ -1,4 +1,4 @@
-"""Following one prompt to its end, through lost connections and other hands on the server's queue."""
+"""Following one prompt to its end, also when the connection is lost or others change the server's queue."""
 
 import asyncio
 import logging
@@ -22,10 +22,10 @@ RETRY_SECONDS = (1.0, 2.0, 4.0, 8.0, 15.0)
 """The waits before each try to reach a server again. The first also slows down sockets that are closed at once."""
 HISTORY_SECONDS = 0.1
 POLL_SECONDS = 1.0
-"""Between questions where the server opens no socket."""
+"""Between requests, where the server opens no socket."""
 WAITING = "waiting in the queue"
 WORKING = "the server is working"
-"""What is reported in a node's place where the server's queue is all that tells of the progress."""
+"""Reported instead of a node where only the server's queue shows the progress."""
 QUEUE_PARTS = ("queue_running", "queue_pending")
 ANSWER = aiohttp.ClientTimeout(connect=30, sock_read=60)
 SOCKET_ENDS = (
@@ -70,7 +70,7 @@ class Follower:
         await self._disconnect()
 
     async def outputs_of(self, prompt_id: str) -> dict[str, Any]:
-        """Wait for the prompt's end; what its nodes put out.
+        """Wait for the prompt's end; returns the outputs of its nodes.
 
         Raises:
             ComfyError: it failed, was interrupted or removed, or the server could not be reached again.
@@ -85,7 +85,7 @@ class Follower:
                 return dict(mapping(entry.get("outputs")))
 
     async def _listen(self) -> bool:
-        """Take messages until there is a reason to ask the server; False if the socket is closed or silent."""
+        """Take messages until there is a reason to ask the server; returns False if the socket is closed or silent."""
         if self._succeeded:
             # The server announces success a moment before it writes its history.
             await asyncio.sleep(HISTORY_SECONDS)
@@ -137,7 +137,7 @@ class Follower:
             try:
                 if not connected:
                     await asyncio.sleep(wait)
-                    # Before asking: what ends afterwards is announced on the socket, what ended earlier is answered.
+                    # Before asking: the socket announces what ends afterwards, the answer has what ended earlier.
                     await self._connect()
                 return await self._entry()
             except UnreachableError as error:
@@ -189,7 +189,7 @@ class Follower:
         self._queue_length = None
         if self._refusal is not None:
             return
-        # What cannot be reached at all is found out by the question that follows.
+        # Whether the server cannot be reached at all shows in the request that follows.
         with suppress(UnreachableError):
             try:
                 self._socket = await self._connection.socket(self.listener)

@@ -2,14 +2,25 @@
 
 import argparse
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from . import embedded
-from .batch import Edit
 from .client import ComfyClient, Workflow
 from .places import Place, description_places, instruction_places, picture_places
-from .workflow import WorkflowError, assigned_places, load_workflow, with_description, with_seed, with_value
+from .workflow import (
+    WorkflowError,
+    assigned_places,
+    load_workflow,
+    with_description,
+    with_instruction,
+    with_picture,
+    with_seed,
+    with_value,
+    without_assigned,
+)
 
 log = logging.getLogger(__name__)
 
@@ -21,13 +32,56 @@ PHOTOGRAPH = HERE / "astronaut.jpg"
 
 
 @dataclass(frozen=True)
+class Edit:
+    """One picture and one instruction. With None for one of them the workflow's own stays."""
+
+    picture: Path | None
+    instruction: str | None
+
+    def __str__(self) -> str:
+        parts = [str(self.picture)] if self.picture else []
+        parts += [repr(self.instruction)] if self.instruction is not None else []
+        return ", ".join(parts) or "the workflow as it is"
+
+
+@dataclass(frozen=True)
 class Job:
-    """A workflow, its edits, the inputs that --set set, and those of them that the workflow's file does not have."""
+    """The edits to make with one workflow.
+
+    Args:
+        sets: assignments for `with_value` that are made last of all, so that nothing replaces what they set.
+        added: the inputs among those that the workflow's file does not have.
+    """
 
     workflow: Workflow
-    edits: list[Edit]
-    kept: frozenset[Place]
-    added: frozenset[Place]
+    edits: Sequence[Edit]
+    sets: Sequence[str] = ()
+    added: frozenset[Place] = frozenset()
+
+    def filled(self, edit: Edit, picture: str | None) -> Workflow:
+        """What the server gets for an edit, its picture being there under the name `picture`.
+
+        Raises:
+            WorkflowError: the workflow cannot make this edit.
+        """
+        workflow = self.workflow if picture is None else with_picture(self.workflow, picture)
+        if edit.instruction is not None:
+            workflow = with_instruction(workflow, edit.instruction)
+        for assignment in self.sets:
+            workflow = with_value(workflow, assignment)
+        return workflow
+
+    @cached_property
+    def problems(self) -> list[str | None]:
+        """For each edit why the workflow cannot make it, as far as that can be said without the server."""
+        return [self._problem_of(edit) for edit in self.edits]
+
+    def _problem_of(self, edit: Edit) -> str | None:
+        try:
+            self.filled(edit, None if edit.picture is None else "picture.png")
+        except WorkflowError as error:
+            return str(error)
+        return None
 
 
 def job_of(options: argparse.Namespace) -> Job:
@@ -37,13 +91,13 @@ def job_of(options: argparse.Namespace) -> Job:
         WorkflowError: the workflow is not usable, or an option does not fit it.
     """
     workflow = load_workflow(options.workflow)
-    kept = frozenset(place for assignment in options.set for place in assigned_places(workflow, assignment))
-    added = frozenset(place for place in kept if place[1] not in workflow[place[0]]["inputs"])
-    workflow = _filled(workflow, options, kept)
-    pictures = options.picture or [_default_picture(options, workflow, kept)]
-    instructions = options.instruction or [_default_instruction(options, workflow, kept)]
+    assigned = assigned_places(workflow, options.set)
+    added = frozenset((key, name) for key, name in assigned if name not in workflow[key]["inputs"])
+    workflow = _filled(workflow, options)
+    pictures = options.picture or [_default_picture(options, workflow)]
+    instructions = options.instruction or [_default_instruction(options, workflow)]
     edits = [Edit(picture, instruction) for picture in pictures for instruction in instructions]
-    return Job(workflow, edits, kept, added)
+    return Job(workflow, edits, options.set, added)
 
 
 async def check_added(client: ComfyClient, job: Job) -> None:
@@ -61,42 +115,45 @@ async def check_added(client: ComfyClient, job: Job) -> None:
             raise WorkflowError(f"Node {key} ({node_class}) has no input {name!r}. Its inputs on the server: {inputs}.")
 
 
-def _filled(workflow: Workflow, options: argparse.Namespace, kept: frozenset[Place]) -> Workflow:
-    if options.server is None:
+def _filled(workflow: Workflow, options: argparse.Namespace) -> Workflow:
+    """With all but the edits' own pictures and instructions, and without what --set sets of these."""
+    if _on_mini_models(options):
         workflow = embedded.with_mini_models(workflow)
     if options.seed is not None:
         workflow = with_seed(workflow, options.seed)
-    for assignment in options.set:
-        workflow = with_value(workflow, assignment)
+    workflow = without_assigned(workflow, options.set)
     if options.description is not None:
-        return with_description(workflow, options.description, kept)
+        return with_description(workflow, options.description)
     if options.picture:
-        _mention_description(workflow, kept)
+        _mention_description(workflow)
     return workflow
 
 
-def _mention_description(workflow: Workflow, kept: frozenset[Place]) -> None:
+def _mention_description(workflow: Workflow) -> None:
     for key, name in description_places(workflow):
-        if (key, name) not in kept:
-            text = workflow[key]["inputs"].get(name, "")
-            log.warning("The workflow says that the picture shows %r. If yours does not, add --description.", text)
+        text = workflow[key]["inputs"][name]
+        log.warning("The workflow says that the picture shows %r. If yours does not, add --description.", text)
 
 
-def _default_picture(options: argparse.Namespace, workflow: Workflow, kept: frozenset[Place]) -> Path | None:
+def _default_picture(options: argparse.Namespace, workflow: Workflow) -> Path | None:
     """None where the workflow's own pictures stay."""
-    places = picture_places(workflow)
-    # The embedded server has no pictures that a workflow could name.
-    own = options.server is not None and not _is_shipped(options.workflow)
-    if own or kept.issuperset(places):
+    if not picture_places(workflow):
         return None
-    return PHOTOGRAPH if options.server else embedded.PICTURE
+    if _on_mini_models(options):
+        # Their server has no pictures that a workflow could name.
+        return embedded.PICTURE
+    return PHOTOGRAPH if _is_shipped(options.workflow) else None
 
 
-def _default_instruction(options: argparse.Namespace, workflow: Workflow, kept: frozenset[Place]) -> str | None:
+def _default_instruction(options: argparse.Namespace, workflow: Workflow) -> str | None:
     """None where the workflow's own instructions stay: everywhere but on the mini models, which know other words."""
-    if options.server is not None or not _is_shipped(options.workflow):
-        return None
-    return None if kept.issuperset(instruction_places(workflow)) else embedded.INSTRUCTION
+    if _on_mini_models(options) and _is_shipped(options.workflow) and instruction_places(workflow):
+        return embedded.INSTRUCTION
+    return None
+
+
+def _on_mini_models(options: argparse.Namespace) -> bool:
+    return options.server is None and options.comfyui is None
 
 
 def _is_shipped(workflow: Path) -> bool:

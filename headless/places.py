@@ -15,7 +15,7 @@ def picture_places(workflow: Workflow) -> list[Place]:
     # A Load Image node whose mask alone is used loads no picture to edit, nor does a diptych that gets one by link.
     loaders = [key for key in _of_class(workflow, "LoadImage") if (key, 0) in _linked(workflow)]
     diptychs = [key for key in _of_class(workflow, "DiptychCreate") if "image_input" not in workflow[key]["inputs"]]
-    return [(key, "image") for key in (*loaders, *diptychs) if not _is_link(workflow[key]["inputs"].get("image"))]
+    return [(key, "image") for key in (*loaders, *diptychs) if _is_value(workflow, key, "image")]
 
 
 def instruction_places(workflow: Workflow) -> list[Place]:
@@ -56,7 +56,7 @@ def _written(workflow: Workflow, key: str, name: str) -> Place | None:
     """Where the text of an input stands: in the input, or in the node of nothing but a text that it is linked to."""
     value = workflow[key]["inputs"].get(name)
     if not _is_link(value):
-        return key, name
+        return (key, name) if _is_value(workflow, key, name) else None
     texts = list(workflow.get(value[0], {}).get("inputs", {}).items())
     return (value[0], texts[0][0]) if len(texts) == 1 and isinstance(texts[0][1], str) else None
 
@@ -73,6 +73,11 @@ def _linked(workflow: Workflow) -> dict[tuple[str, int], list[str]]:
             if _is_link(value):
                 users.setdefault((value[0], value[1]), []).append(key)
     return users
+
+
+def _is_value(workflow: Workflow, key: str, name: str) -> bool:
+    inputs = workflow[key]["inputs"]
+    return name in inputs and not _is_link(inputs[name])
 
 
 def _is_link(value: Any) -> TypeGuard[tuple[str, int]]:

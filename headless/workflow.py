@@ -1,9 +1,9 @@
-"""Filling an API-format workflow with a picture, an instruction, a seed and other values."""
+"""Filling in an API-format workflow: a picture, an instruction, a seed and other values."""
 
 import copy
 import json
 import uuid
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ class WorkflowError(ValueError):
 
 
 def load_workflow(path: Path) -> Workflow:
-    """Read an API-format workflow, also out of the body of a request to `/prompt`.
+    """Read an API-format workflow, also from the body of a request to `/prompt`.
 
     Of such a body the prompt alone is taken: its `extra_data` holds the page's picture of a workflow that is changed
     here, and the keys of whoever recorded it.
@@ -61,19 +61,19 @@ def _read(path: Path) -> Any:
 
 
 def _prompt_of(found: Any) -> Any:
-    """What a request to `/prompt` queues; everything else as it is."""
+    """The workflow in a request to `/prompt`; everything else as it is."""
     inner = found.get("prompt") if isinstance(found, dict) else None
     # A node may have any id, "prompt" too.
     return inner if isinstance(inner, dict) and "class_type" not in inner else found
 
 
-def with_picture(workflow: Workflow, name: str, kept: Collection[Place] = ()) -> Workflow:
-    """The workflow with its picture widget set to an uploaded file. Those in `kept` stay as they are.
+def with_picture(workflow: Workflow, name: str) -> Workflow:
+    """The workflow with its picture widget set to an uploaded file.
 
     Raises:
         WorkflowError: there is no picture widget to set, or more than one.
     """
-    places = _left(workflow, picture_places(workflow), kept, "a picture to load (DiptychCreate or LoadImage)")
+    places = _some(workflow, picture_places(workflow), "a picture to load (DiptychCreate or LoadImage)")
     if len(places) > 1:
         listed = ", ".join(f"{key} ({workflow[key]['class_type']})" for key, _ in places)
         key, widget = places[0]
@@ -85,16 +85,14 @@ def with_picture(workflow: Workflow, name: str, kept: Collection[Place] = ()) ->
     return _with(workflow, places, [name])
 
 
-def with_instruction(workflow: Workflow, instruction: str, kept: Collection[Place] = ()) -> Workflow:
+def with_instruction(workflow: Workflow, instruction: str) -> Workflow:
     """The workflow with its edit instruction set; of one with several turns, each turn gets a line of it.
-
-    Instructions in `kept` stay as they are.
 
     Raises:
         WorkflowError: there is no node for it, or not a line for each of several.
     """
     what = "an instruction (InContextEditInstruction, or a text that goes to both an early filter and the prompt)"
-    places = _left(workflow, instruction_places(workflow), kept, what)
+    places = _some(workflow, instruction_places(workflow), what)
     lines = [instruction] if len(places) == 1 else instruction.splitlines()
     if len(lines) != len(places):
         raise WorkflowError(
@@ -104,8 +102,8 @@ def with_instruction(workflow: Workflow, instruction: str, kept: Collection[Plac
     return _with(workflow, places, lines)
 
 
-def with_description(workflow: Workflow, description: str, kept: Collection[Place] = ()) -> Workflow:
-    """The workflow with the description of its picture set, wherever it stands. Those in `kept` stay as they are.
+def with_description(workflow: Workflow, description: str) -> Workflow:
+    """The workflow with the description of its picture set, wherever it stands.
 
     Raises:
         WorkflowError: it does not use one.
@@ -114,7 +112,7 @@ def with_description(workflow: Workflow, description: str, kept: Collection[Plac
         "a description of the picture (InContextEditInstruction with the template text-to-image, or the source prompt "
         "of InContextInversion)"
     )
-    places = _left(workflow, description_places(workflow), kept, what)
+    places = _some(workflow, description_places(workflow), what)
     return _with(workflow, places, [description] * len(places))
 
 
@@ -144,13 +142,27 @@ def with_value(workflow: Workflow, assignment: str) -> Workflow:
     return _with(workflow, places, [value] * len(places))
 
 
-def assigned_places(workflow: Workflow, assignment: str) -> list[Place]:
+def assigned_places(workflow: Workflow, assignments: Sequence[str]) -> list[Place]:
     """The inputs that `with_value` sets."""
-    return _assigned(workflow, assignment)[0]
+    return [place for assignment in assignments for place in _assigned(workflow, assignment)[0]]
+
+
+def without_assigned(workflow: Workflow, assignments: Sequence[str]) -> Workflow:
+    """The workflow with the assignments made, but without the pictures and texts among what they set.
+
+    The other pictures and texts can be filled in then; make the assignments once more afterwards.
+    """
+    for assignment in assignments:
+        workflow = with_value(workflow, assignment)
+    fillable = {*picture_places(workflow), *instruction_places(workflow), *description_places(workflow)}
+    rest = copy.deepcopy(workflow)
+    for key, name in fillable.intersection(assigned_places(workflow, assignments)):
+        del rest[key]["inputs"][name]
+    return rest
 
 
 def with_new_results(workflow: Workflow, nodes: Collection[str]) -> Workflow:
-    """The workflow with these nodes' remembered results of no use to the server: an input that no node reads is new."""
+    """The workflow with a new input at these nodes that they ignore, so that the server runs them again."""
     changed = copy.deepcopy(workflow)
     for key in nodes:
         changed[key]["inputs"][AGAIN] = uuid.uuid4().hex
@@ -192,17 +204,12 @@ def _with(workflow: Workflow, places: list[Place], values: list[Any]) -> Workflo
     return changed
 
 
-def _left(workflow: Workflow, places: list[Place], kept: Collection[Place], what: str) -> list[Place]:
+def _some(workflow: Workflow, places: list[Place], what: str) -> list[Place]:
     if not places:
-        raise WorkflowError(f"The workflow has no node for {what}; it has {_node_list(workflow)}.")
-    left = [place for place in places if place not in kept]
-    if not left:
-        listed = ", ".join(f"{key}.{name}" for key, name in places)
         raise WorkflowError(
-            f"Nothing is left to set: {listed} is all that the workflow has for {what}, and --set sets it already. "
-            "Leave out one of the two."
+            f"The workflow has no node for {what}, or --set sets it already; it has {_node_list(workflow)}."
         )
-    return left
+    return places
 
 
 def _node_list(workflow: Workflow) -> str:

@@ -1,1 +1,4 @@
-"""A private ComfyUI: for people without one, and for the tests. Knows nothing of this pack but its folder."""
+"""Starting a ComfyUI: a private one, for people without one and for the tests, or one that is installed already.
+
+It knows nothing of this pack but its folder.
+"""

@@ -1,4 +1,4 @@
-"""Where everything is cached that is downloaded or installed; noxfile.py runs this file by itself."""
+"""The folder for everything that is downloaded or installed. noxfile.py runs this file on its own."""
 
 import os
 from pathlib import Path

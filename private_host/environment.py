@@ -61,7 +61,7 @@ PAGES = {"1.58.1": "37912597537a731a8f421179618a736c24184c5bdbfa327f38b2fb7c2918
 
 @dataclass(frozen=True)
 class Environment:
-    """A ComfyUI checkout and the interpreter that runs it; `page` are the files of another page than its own."""
+    """A ComfyUI checkout and the interpreter that runs it; `page` has the files of another page than its own."""
 
     python: Path
     host: Path
@@ -69,7 +69,7 @@ class Environment:
 
     @classmethod
     def of_this_process(cls) -> "Environment":
-        """That of a program which `python -m private_host.environment` started."""
+        """The environment of a program that `python -m private_host.environment` started."""
         page = os.environ.get("ICEDIT_PAGE")
         return cls(Path(sys.executable), Path(os.environ["ICEDIT_HOST"]), Path(page) if page else None)
 
@@ -127,7 +127,7 @@ def _interpreter(release: HostRelease, requirements: tuple[Path, ...]) -> Path:
         key.update(path.read_bytes())
     key.update(" ".join((*TORCH, *sys.version.split()[:1])).encode())
     venv = cache_dir() / f"python-{release.version}-{key.hexdigest()[:8]}"
-    python = venv / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+    python = interpreter_of(venv)
     ready = venv / "icedit-ready"
     if ready.is_file():
         return python
@@ -142,8 +142,13 @@ def _interpreter(release: HostRelease, requirements: tuple[Path, ...]) -> Path:
     return python
 
 
+def interpreter_of(venv: Path) -> Path:
+    """Where a virtual environment has its interpreter."""
+    return venv / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+
+
 def _page_files(version: str) -> Path:
-    """A page outside the interpreter, so that one environment serves both."""
+    """The page's files in a folder of their own, so that one environment serves both pages."""
     target = cache_dir() / f"page-{version}-{PAGES[version][:8]}"
     if not target.is_dir():
         log.info("Downloading ComfyUI's page %s (29 MB, once)", version)

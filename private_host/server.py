@@ -1,4 +1,4 @@
-"""A private ComfyUI server on a free loopback port, with this pack installed, for the time of a `with` block."""
+"""A ComfyUI server on a free loopback port, with this pack in it, for the time of a `with` block."""
 
 import logging
 import os
@@ -20,8 +20,10 @@ log = logging.getLogger(__name__)
 
 PACK = Path(__file__).resolve().parent.parent
 TINY_TEXT_ENCODERS = Path(__file__).parent / "text_encoders"
-START_SECONDS = 180.0
+START_SECONDS = 600.0
+"""An installation with many node packs takes minutes; one that ends while starting is noticed at once."""
 STOP_SECONDS = 10.0
+OFFLINE = {"HF_HUB_OFFLINE": "1"}
 
 
 class ServerError(RuntimeError):
@@ -45,31 +47,38 @@ class Server:
 @contextmanager
 def running_server(
     environment: Environment,
-    models: Path,
+    models: Path | None,
     arguments: Sequence[str] = ("--cpu",),
     pack_name: str = "comfyui-icedit",
     pack: Path = PACK,
 ) -> Iterator[Server]:
-    """Start ComfyUI on a free port with `models` as its models folder; stop it and remove its folders afterwards.
+    """Start ComfyUI on a free port with private folders; stop it and remove them afterwards.
 
     Args:
-        environment: which ComfyUI, from `environment.prepare`.
-        models: a folder with `diffusion_models/`, `vae/` and so on.
+        environment: which ComfyUI, from `environment.prepare` or `installed.installed`.
+        models: a folder with `diffusion_models/`, `vae/` and so on, to be all its models. With None it has its own
+            models, node packs and input pictures beside this pack; its output, temp and user folders stay as they are.
         arguments: further command line arguments for ComfyUI.
         pack_name: the folder name under custom_nodes that the pack gets.
-        pack: the pack's folder, this one if nothing is said.
+        pack: the pack's folder (default: this one).
 
     Raises:
-        ServerError: the server ended or stayed silent instead of answering.
+        ServerError: the server ended while starting, or did not respond.
     """
     with tempfile.TemporaryDirectory(prefix="icedit-", ignore_cleanup_errors=True) as name:
         folder = Path(name)
-        _lay_out(folder, models, pack, pack_name)
-        url, command = _command(environment, folder, arguments)
+        for part in ("custom_nodes", "input", "output", "temp", "user"):
+            (folder / part).mkdir()
+        _link(pack, folder / "custom_nodes" / pack_name)
+        if models is None:
+            folders, environ = _in_place_of_its_own(folder), _environ()
+        else:
+            folders, environ = _nothing_else(folder, models), {**_environ(), **OFFLINE}
+        url, command = _command(environment, folder, [*folders, *arguments])
         log_file = folder / "comfyui.log"
         with open(log_file, "wb") as output:
             process = subprocess.Popen(
-                command, cwd=folder, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, env=_environ()
+                command, cwd=folder, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, env=environ
             )
         server = Server(url, folder, log_file, process)
         try:
@@ -79,14 +88,24 @@ def running_server(
             _stop(process)
 
 
-def _lay_out(folder: Path, models: Path, pack: Path, pack_name: str) -> None:
-    for part in ("custom_nodes", "input", "output", "temp", "user"):
-        (folder / part).mkdir()
-    _link(pack, folder / "custom_nodes" / pack_name)
+def _nothing_else(folder: Path, models: Path) -> list[str]:
+    """The arguments for a ComfyUI that has nothing but what is in these folders."""
     _link(TINY_TEXT_ENCODERS, folder / "custom_nodes" / "tiny-text-encoders")
-    kinds = sorted(entry.name for entry in models.iterdir() if entry.is_dir())
-    lines = ["icedit:", f"  base_path: {models.as_posix()!r}", *(f"  {kind}: {kind}/" for kind in kinds)]
-    (folder / "models.yaml").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    _write_paths(folder, models, sorted(entry.name for entry in models.iterdir() if entry.is_dir()))
+    return ["--base-directory", str(folder), "--disable-api-nodes"]
+
+
+def _in_place_of_its_own(folder: Path) -> list[str]:
+    """The arguments for a ComfyUI that has these folders in place of those that it writes into."""
+    # Loaded after the installation's own: where a copy of this pack is installed there, this one's nodes are used.
+    _write_paths(folder, folder, ["custom_nodes"])
+    written = ["--output-directory", str(folder / "output"), "--temp-directory", str(folder)]
+    return [*written, "--user-directory", str(folder / "user")]
+
+
+def _write_paths(folder: Path, base: Path, kinds: Sequence[str]) -> None:
+    lines = ["icedit:", f"  base_path: {base.as_posix()!r}", *(f"  {kind}: {kind}/" for kind in kinds)]
+    (folder / "paths.yaml").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 def _link(source: Path, target: Path) -> None:
@@ -101,18 +120,20 @@ def _command(environment: Environment, folder: Path, arguments: Sequence[str]) -
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = [str(environment.python), str(environment.host / "main.py"), "--base-directory", str(folder)]
-    command += ["--extra-model-paths-config", str(folder / "models.yaml")]
+    # As the portable Windows download starts it: packages of the user's other Pythons are not for it.
+    isolated = ["-s"] if environment.python.parent.name == "python_embeded" else []
+    command = [str(environment.python), *isolated, str(environment.host / "main.py")]
+    command += ["--extra-model-paths-config", str(folder / "paths.yaml")]
     command += ["--database-url", "sqlite:///:memory:", "--listen", "127.0.0.1", "--port", str(port)]
-    command += ["--disable-auto-launch", "--disable-api-nodes", *arguments]
+    command += ["--disable-auto-launch", *arguments]
     if environment.page:
         command += ["--front-end-root", str(environment.page)]
     return f"http://127.0.0.1:{port}", command
 
 
 def _environ() -> dict[str, str]:
-    quiet = {"HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "DO_NOT_TRACK": "1", "PYTHONUNBUFFERED": "1"}
-    # What is meant for another server is none of this one's, nor of the nodes that it runs.
+    quiet = {"HF_HUB_DISABLE_TELEMETRY": "1", "DO_NOT_TRACK": "1", "PYTHONUNBUFFERED": "1"}
+    # Tokens for another server must not reach this one or the nodes that it runs.
     own = {name: value for name, value in os.environ.items() if not name.startswith("ICEDIT_SERVER_")}
     return {**own, **quiet}
 

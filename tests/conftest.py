@@ -3,25 +3,12 @@
 Run by the embedded environment's interpreter (`nox -s tests`): ICEDIT_HOST names the ComfyUI tree that belongs to it.
 """
 
-import importlib.util
 import os
 import sys
 from pathlib import Path
 
 import pytest
-
-PACK = Path(__file__).resolve().parent.parent
-
-
-def _load_pack() -> None:
-    """As the host does it: the folder's name plays no part, and the pack's root never gets on sys.path."""
-    spec = importlib.util.spec_from_file_location(
-        "icedit", PACK / "__init__.py", submodule_search_locations=[str(PACK)]
-    )
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["icedit"] = module
-    spec.loader.exec_module(module)
+from support.pack import PACK, load_pack
 
 
 def _load_host() -> None:
@@ -39,7 +26,7 @@ def _load_host() -> None:
     sys.argv = kept
 
 
-_load_pack()
+load_pack()
 _load_host()
 
 

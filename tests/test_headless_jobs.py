@@ -76,10 +76,14 @@ class TestDefaults:
         job(*options, "--picture", "a.png")
         assert "shows 'a woman with brown hair in front of a brick wall'" in caplog.text
 
+    def test_a_description_for_a_template_that_set_chooses(self):
+        made = job(*URL, "--set", "6.template=text-to-image", "--description", "a cat")
+        assert made.workflow["6"]["inputs"]["description"] == "a cat"
+
     def test_what_set_adds_to_a_node(self):
         made = job("--set", "KSampler.step=4", "--set", "KSampler.steps=4")
         assert made.added == {("9", "step")}
-        assert made.kept == {("9", "step"), ("9", "steps")}
+        assert made.filled(made.edits[0], "a.png")["9"]["inputs"].items() >= {"step": 4, "steps": 4}.items()
 
 
 class TestRefusedBeforeAServerIsAsked:
@@ -98,7 +102,7 @@ class TestRefusedBeforeAServerIsAsked:
     def test_an_instruction_that_set_sets_too(self, capsys, tmp_path):
         sets = ["--set", "6.editText=x"]
         said = self.refused(capsys, "--instruction", "y", *sets, "--output", tmp_path)
-        assert "6.editText is all that the workflow has for an instruction" in said
+        assert "no node for an instruction" in said and "--set sets it already" in said
 
     def test_an_output_folder_that_is_a_file(self, capsys, tmp_path):
         (tmp_path / "out").write_text("")

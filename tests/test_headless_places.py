@@ -3,7 +3,15 @@
 import copy
 
 import pytest
-from icedit.headless.workflow import WorkflowError, load_workflow, with_description, with_instruction, with_picture
+from icedit.headless.job import Edit, Job
+from icedit.headless.workflow import (
+    WorkflowError,
+    load_workflow,
+    with_description,
+    with_instruction,
+    with_picture,
+    without_assigned,
+)
 from support.workflows import API_WORKFLOWS, WORKFLOWS
 
 SEVERAL_TURNS = "icedit_multi_turn.json"
@@ -30,6 +38,11 @@ def changed(before, after):
     }
 
 
+def filled_beside(workflow, sets, edit, picture=None):
+    """What the server gets where --set sets something, too."""
+    return Job(without_assigned(workflow, sets), [edit], sets).filled(edit, picture)
+
+
 def node(kind, **inputs):
     return {"class_type": kind, "inputs": inputs}
 
@@ -50,12 +63,19 @@ class TestPictures:
 
     def test_the_one_that_set_left_out_gets_the_picture(self):
         workflow = shipped(SEVERAL_PICTURES)
-        filled = with_picture(workflow, "cat.png", kept=[("5", "image"), ("7", "image")])
-        assert changed(workflow, filled) == {"6.image": "cat.png"}
+        sets = ["5.image=a.png", "7.image=b.png"]
+        filled = filled_beside(workflow, sets, Edit(None, None), "cat.png")
+        assert changed(workflow, filled) == {"5.image": "a.png", "6.image": "cat.png", "7.image": "b.png"}
 
     def test_nothing_left_to_set(self):
-        with pytest.raises(WorkflowError, match=r"Nothing is left to set: 5\.image .*--set sets it already"):
-            with_picture(shipped("icedit.json"), "cat.png", kept=[("5", "image")])
+        with pytest.raises(WorkflowError, match=r"no node for a picture to load .*--set sets it already"):
+            filled_beside(shipped("icedit.json"), ["DiptychCreate.image=a.png"], Edit(None, None), "cat.png")
+
+    def test_a_picture_that_set_links_is_filled_where_it_comes_from(self):
+        workflow = shipped("icedit.json")
+        workflow["20"] = node("LoadImage", image="a.png")
+        filled = filled_beside(workflow, ['5.image_input=["20", 0]'], Edit(None, None), "cat.png")
+        assert changed(workflow, filled) == {"5.image_input": ["20", 0], "20.image": "cat.png"}
 
     def test_a_picture_of_which_the_mask_alone_is_used_stays(self):
         workflow = shipped("icedit.json")
@@ -93,8 +113,9 @@ class TestInstructions:
 
     def test_turns_that_set_left_out_get_the_lines(self):
         workflow = shipped(SEVERAL_TURNS)
-        filled = with_instruction(workflow, "add snow\nadd fog", kept=[("7:202", "editText")])
-        assert changed(workflow, filled) == {"6:102.editText": "add snow", "8:302.editText": "add fog"}
+        filled = filled_beside(workflow, ["7:202.editText=add rain"], Edit(None, "add snow\nadd fog"))
+        texts = {"6:102.editText": "add snow", "7:202.editText": "add rain", "8:302.editText": "add fog"}
+        assert changed(workflow, filled) == texts
 
 
 class TestDescriptions:

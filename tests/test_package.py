@@ -19,8 +19,11 @@ from icedit.private_host.server import running_server
 from support.packed import Checkout
 from support.workflows import NODE_FOLDERS, PACK, WORKFLOWS
 
-WANTED = ("__init__.py", "pyproject.toml", "requirements.txt", "README.md", "LICENSE", "CHANGELOG.md", "noxfile.py")
-NEVER = ("tests/", "benchmarks/", "mini/", "workflows/source/", ".ci/", ".git")
+WANTED = ("__init__.py", "pyproject.toml", "requirements.txt", "README.md", "LICENSE", "CHANGELOG.md")
+NEVER = ("tests/", "benchmarks/", "mini/", "private_host/", "noxfile.py", "workflows/source/", ".ci/", ".git")
+
+
+NAME = "my icedit-pack 1.0"
 
 
 @pytest.fixture(scope="module")
@@ -55,11 +58,16 @@ def test_the_zip_holds_what_users_need_and_nothing_else(packed):
 
 
 @pytest.fixture(scope="module")
-def zip_server(host_environment, tiny_models, packed, tmp_path_factory):
-    """ComfyUI with the unpacked zip under a name with dashes, spaces and dots."""
-    folder = tmp_path_factory.mktemp("unpacked")
+def unpacked(packed, tmp_path_factory):
+    """The zip's files, in a folder of a name with dashes, spaces and dots."""
+    folder = tmp_path_factory.mktemp("unpacked") / NAME
     zipfile.ZipFile(packed).extractall(folder)
-    with running_server(host_environment, tiny_models, pack_name="my icedit-pack 1.0", pack=folder) as server:
+    return folder
+
+
+@pytest.fixture(scope="module")
+def zip_server(host_environment, tiny_models, unpacked):
+    with running_server(host_environment, tiny_models, pack_name=NAME, pack=unpacked) as server:
         yield server
 
 
@@ -100,6 +108,26 @@ class TestUnpackedZip:
 
         with pytest.raises(ComfyError, match="connection to the server was lost"):
             asyncio.run(go())
+
+
+class TestUnpackedCommandLine:
+    def run(self, unpacked, *options):
+        command = [sys.executable, "-m", "headless", *options]
+        return subprocess.run(command, cwd=unpacked, capture_output=True, text=True, check=False)
+
+    @pytest.mark.server
+    def test_it_edits_on_a_server(self, server, unpacked, tmp_path):
+        sets = ["--set", "DiptychCreate.panel_width=64", "--set", "KSampler.steps=1"]
+        done = self.run(unpacked, "--server", server.url, "--output", str(tmp_path), *sets)
+        assert done.returncode == 0, done.stderr
+        assert sorted(map(str, tmp_path.iterdir())) == sorted(done.stdout.splitlines())
+        assert len(done.stdout.splitlines()) == 2
+
+    def test_without_a_server_it_names_the_two_ways_on(self, unpacked, tmp_path):
+        done = self.run(unpacked, "--output", str(tmp_path))
+        assert done.returncode == 1
+        assert "Start yours and name it, as --server http://127.0.0.1:8188, or clone the repository" in done.stderr
+        assert "Traceback" not in done.stderr
 
 
 class TestComfyUIsEnvironment:
