@@ -56,13 +56,13 @@ def test_both_products_are_those_of_float64(layer, monkeypatch, float32_product)
 @pytest.mark.parametrize("name", golden.NAMES)
 def test_the_product_of_cuda_gives_the_papers_layer(monkeypatch, name):
     """The whole layer in bfloat16, beside experts computed in float64."""
-    from icedit.host.moe_lora.experts import RoutedBank
+    from icedit.host.moe_lora.experts import RoutedExperts
     from icedit.moe_lora.checkpoint import read_adapter
 
     monkeypatch.setattr(torch, "mm", multiply)
     vectors, tensors = golden.read(name), moe.golden_tensors(name)
     for weights in read_adapter(vectors.adapter_file).routed:
-        layer = RoutedBank([weights], torch.bfloat16, float32_product=True).layers[0]
+        layer = RoutedExperts([weights], torch.bfloat16, float32_product=True).layers[0]
         draw = torch.Generator().manual_seed(1)
         tokens = torch.randn(1, 200, weights.in_features, generator=draw).bfloat16()
         base = torch.zeros(1, 200, weights.out_features, dtype=torch.bfloat16)
@@ -131,21 +131,21 @@ class TestWhetherThereIsOne:
     @pytest.mark.host
     def test_experts_of_a_full_device_are_not_the_last_word(self, monkeypatch):
         """The experts that a loader keeps are made anew once the device answers."""
-        from icedit.host.moe_lora import experts as bank
+        from icedit.host.moe_lora import experts
         from icedit.moe_lora.checkpoint import read_adapter
 
         answers = [False, False, True, True]
-        monkeypatch.setattr(bank, "has_float32_product", lambda _: answers.pop(0))
+        monkeypatch.setattr(experts, "has_float32_product", lambda _: answers.pop(0))
         vectors = golden.read("top1")
-        model, held = vectors.load_model(torch.bfloat16), bank.HeldAdapter(read_adapter(vectors.adapter_file))
-        plain = held.bank_for(model).model
-        assert held.bank_for(model).model is plain
+        model, held = vectors.load_model(torch.bfloat16), experts.HeldAdapter(read_adapter(vectors.adapter_file))
+        plain = held.experts_for(model).model
+        assert held.experts_for(model).model is plain
         answers.insert(0, True)
-        product = held.bank_for(model).model
+        product = held.experts_for(model).model
         assert not plain.float32_product
         assert product.float32_product
         answers.clear()
-        assert held.bank_for(model).model is product
+        assert held.experts_for(model).model is product
 
 
 class Largest(TorchDispatchMode):

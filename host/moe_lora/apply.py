@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from ...moe_lora.errors import AdapterError, ModelMismatchError
 from ...moe_lora.routed import RoutedWeights
-from .experts import HeldAdapter, RoutedBank
+from .experts import HeldAdapter, RoutedExperts
 from .flux_model import inner_path, way_out
 from .plain import host_patches
 
@@ -71,7 +71,7 @@ def apply_adapter(model: Any, held: HeldAdapter, strengths: Strengths) -> Any:
         raise ModelMismatchError(f"ComfyUI would not patch {min(map(str, left_out))} of this model. {way_out(model)}")
     if adapter.routed and strengths.routed != 0:
         key = f"{MOE_LORA_KEY}_{sum(name.startswith(MOE_LORA_KEY) for name in patched.additional_models)}"
-        patched.set_additional_models(key, [held.bank_for(patched)])
+        patched.set_additional_models(key, [held.experts_for(patched)])
         patched.add_wrapper_with_key(WrappersMP.APPLY_MODEL, key, _Routing(key, strengths, inner))
     return patched
 
@@ -79,7 +79,7 @@ def apply_adapter(model: Any, held: HeldAdapter, strengths: Strengths) -> Any:
 def routed_bytes(model: Any, patched: Any) -> int:
     """Memory of the routed layers that `apply_adapter` put beside `model` to make `patched`."""
     added = patched.additional_models.keys() - model.additional_models.keys()
-    return sum(bank.model_size() for key in added for bank in patched.additional_models[key])
+    return sum(experts.model_size() for key in added for experts in patched.additional_models[key])
 
 
 def _check_routed(model: Any, routed: Sequence[RoutedWeights], inner: str) -> None:
@@ -137,8 +137,8 @@ class _Routing:
 
     def __call__(self, executor: Any, *args: Any, **kwargs: Any) -> Any:
         patcher = executor.class_obj.current_patcher
-        banks = patcher.get_additional_models_with_key(self.key) if patcher is not None else ()
-        if len(banks) != 1:
+        held = patcher.get_additional_models_with_key(self.key) if patcher is not None else ()
+        if len(held) != 1:
             raise AdapterError(
                 "The experts of the MoE-LoRA are no longer with this model: a node after MoELoRALoader removed them. "
                 "Put MoELoRALoader directly before the sampler."
@@ -146,12 +146,12 @@ class _Routing:
         model = executor.class_obj.diffusion_model
         # torch.compile's stand-in changes with every TorchCompileModel; what it stands for does not.
         model = getattr(model, "_orig_mod", model)
-        with _standing_in(self._forwards(model, banks[0].model)):
+        with _standing_in(self._forwards(model, held[0].model)):
             return executor(*args, **kwargs)
 
-    def _forwards(self, model: nn.Module, bank: RoutedBank) -> Mapping[str, _Placed]:
+    def _forwards(self, model: nn.Module, experts: RoutedExperts) -> Mapping[str, _Placed]:
         placed = self.placed.setdefault(model, {})
-        for path, layer in zip(bank.paths, bank.layers, strict=True):
+        for path, layer in zip(experts.paths, experts.layers, strict=True):
             linear = comfy.utils.get_attr(model, f"{self.inner.removeprefix('_orig_mod.')}{path}")
             before = linear.__dict__.get("forward")
             if path not in placed or not placed[path].made_from(linear, before, layer):
