@@ -1,4 +1,4 @@
-"""Ordinary LoRA tensors through the host's own loader, with every tensor accounted for."""
+"""Patches for the ordinary LoRA layers, made by the host's own loader; every tensor is used, or an error names it."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -47,7 +47,7 @@ def host_patches(model: Any, adapter: Adapter) -> dict[Target, Any]:
 
 
 def _key_map(model: Any) -> dict[str, Target]:
-    """The host's names of weights; where its FLUX lies in a wrapper, under the names that it would have without."""
+    """The host's names of LoRA layers and the weights they stand for, as without a wrapper around its FLUX."""
     names = comfy.lora.model_lora_keys_unet(model.model, {})
     inner = inner_path(model)
     if not inner:
