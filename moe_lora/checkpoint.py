@@ -123,7 +123,7 @@ def parse_adapter(tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | N
 def _check_values(key: str, tensor: Tensor) -> None:
     if not tensor.is_floating_point() or tensor.numel() == 0:
         return
-    # One pass over memory; isfinite would take several. 8-bit floats know no minimum.
+    # One pass over memory; isfinite would take several. torch has no minimum of 8-bit floats.
     low, high = torch.aminmax(tensor if tensor.dtype.itemsize > 1 else tensor.float())
     if not (torch.isfinite(low) and torch.isfinite(high)):
         raise FileError(

@@ -372,7 +372,7 @@ class TestRefusals:
         with pytest.raises(ValueError, match=r"The model is SDXL, expected a text-to-image FLUX.1"):
             inverted(model=SimpleNamespace(model=SDXL()))
 
-    def test_not_the_stand_in_of_torch_compile(self, models, monkeypatch):
+    def test_a_model_inside_torch_compiles_module_is_accepted(self, models, monkeypatch):
         """Some nodes put it in the model's place."""
         from icedit.host.inversion.invert import check_model
 

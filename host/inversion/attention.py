@@ -116,8 +116,8 @@ def _block(extra_options: Options) -> Block:
 
 
 def uncompiled() -> AbstractContextManager[Any]:
-    """Lets compiled models run uncompiled. The host's TorchCompileModel tells torch not to guard on
-    transformer options, so code compiled without patches, or with others, would run on without ours.
+    """Lets compiled models run uncompiled. The host's TorchCompileModel has torch ignore transformer
+    options, so code compiled without patches, or with others, would run on without ours.
 
     For a whole run, not a call, because it holds for all threads. torch has it since 2.6; before, reading fails with
     the error that there are no values.

@@ -201,7 +201,7 @@ def inversion_cautions(model: Any) -> list[str]:
 
 def _flux(model: Any) -> Any:
     flux = getattr(model.model, "diffusion_model", None)
-    # What torch.compile's stand-in stands for.
+    # The module inside the one that torch.compile makes.
     return getattr(flux, "_orig_mod", flux)
 
 
