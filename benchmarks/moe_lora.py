@@ -68,12 +68,12 @@ def layer(rounds: int) -> dict[str, Any]:
     """One layer at full size, 512 tokens: ours and a plain loop over experts, against the bare Linear."""
     import comfy.ops
     import torch
-    from icedit.host.moe_lora.experts import RoutedBank
+    from icedit.host.moe_lora.experts import RoutedExperts
 
     result = {}
     for dtype in (torch.float32, torch.bfloat16):
         weights = random_routed(15360, 3072, rank=32, experts=4)
-        ours = RoutedBank([weights], dtype, float32_product=False).layers[0]
+        ours = RoutedExperts([weights], dtype, float32_product=False).layers[0]
         bare = comfy.ops.disable_weight_init.Linear(15360, 3072, dtype=dtype)
         torch.nn.init.normal_(bare.weight, std=15360**-0.5)
         torch.nn.init.zeros_(bare.bias)
@@ -168,7 +168,7 @@ def full(rounds: int) -> dict[str, Any]:
             torch.cuda.reset_peak_memory_stats()
             run()
             peaks[name] = torch.cuda.max_memory_allocated()
-        routed = sum(bank.model_size() for bank in patched.get_nested_additional_models())
+        routed = sum(experts.model_size() for experts in patched.get_nested_additional_models())
     added = peaks["with"] - peaks["without"] + routed  # the experts are there in both
     result["peak_added_over_adapter"] = round(added / routed, 3)
     result["device"] = torch.cuda.get_device_name()
@@ -203,7 +203,7 @@ def load(rounds: int) -> dict[str, Any]:
     maps it: nothing is read until a tensor is used.
     """
     import torch
-    from icedit.host.moe_lora.experts import RoutedBank
+    from icedit.host.moe_lora.experts import RoutedExperts
     from icedit.moe_lora.checkpoint import read_adapter
     from safetensors.torch import load as load_bytes
     from safetensors.torch import load_file, save_file
@@ -213,7 +213,7 @@ def load(rounds: int) -> dict[str, Any]:
         save_file(full_size_adapter(), path)
         runs = {
             "bare": lambda: {key: tensor.clone() for key, tensor in load_file(path).items()},
-            "ours": lambda: RoutedBank(read_adapter(path).routed, torch.bfloat16, float32_product=False),
+            "ours": lambda: RoutedExperts(read_adapter(path).routed, torch.bfloat16, float32_product=False),
             "bytes": lambda: load_bytes(path.read_bytes()),
             "mapped": lambda: load_file(path),
         }

@@ -44,7 +44,7 @@ class Schedule:
         return self._levels[0]
 
     @cached_property
-    def upwards(self) -> list[tuple[int, float, float]]:
+    def ascending(self) -> list[tuple[int, float, float]]:
         """Each step with its lower and upper sigma, from the picture to the noise."""
         return [(step, self._levels[step + 1], self._levels[step]) for step in reversed(range(self.steps))]
 

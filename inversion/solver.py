@@ -1,4 +1,4 @@
-"""Inverting a flow: from a picture up to the noise from which Euler sampling leads back to it."""
+"""Inverting a flow: from a picture to the noise from which Euler sampling leads back to it."""
 
 import math
 from collections.abc import Callable
@@ -43,13 +43,12 @@ def invert(
     A step of the sampler, x(low) = x(high) - (high - low) v(x(high), high), is solved for x(high) by fixed-point
     iteration: what one evaluation leads to goes into the next. Without corrections x(low) itself goes into the one
     evaluation of each step, the usual uncorrected inversion; with them the first guess goes on with the velocity that
-    the step below ended with, which costs nothing. Corrections end early where they no longer change anything, and
+    the previous step ended with, which costs nothing. Corrections end early where they no longer change anything, and
     where they grow (the iteration diverges), with the state before the one that grew.
 
     Args:
         corrections: evaluations of each step after its first, at most.
-        after_step: told of each step, by its number in sampling order, when its last evaluation is done, with the
-            state that it has led to.
+        after_step: called after each step with its number in sampling order and the state at its end.
 
     Raises:
         ValueError: corrections below 0, or a state that is not finite.
@@ -58,23 +57,23 @@ def invert(
         raise ValueError(f"corrections is {corrections}, expected 0 or more.")
     state, residual, evaluations = picture, 0.0, 0
     slope = torch.zeros_like(picture)
-    for step, low, high in schedule.upwards:
-        climbed = _climb(velocity, state, state + (high - low) * slope, low, high, corrections)
-        if not math.isfinite(climbed.change):
+    for step, low, high in schedule.ascending:
+        solved = _solve_step(velocity, state, state + (high - low) * slope, low, high, corrections)
+        if not math.isfinite(solved.change):
             raise ValueError(
                 f"The inversion left the finite numbers at sigma {high:.4g}. Check the source picture; with a model "
                 "in fp16, load it in bf16."
             )
         if corrections:
-            slope = (climbed.state - state) / (high - low)
-        state, residual = climbed.state, max(residual, climbed.change)
-        evaluations += climbed.evaluations
+            slope = (solved.state - state) / (high - low)
+        state, residual = solved.state, max(residual, solved.change)
+        evaluations += solved.evaluations
         after_step(step, state)
     return Inverted(state, residual if corrections else None, evaluations)
 
 
 @dataclass(frozen=True, eq=False)
-class _Climbed:
+class _SolvedStep:
     """One step: `change` is that of its last evaluation, as a share of the state that the step starts from."""
 
     state: Tensor
@@ -82,17 +81,17 @@ class _Climbed:
     evaluations: int
 
 
-def _climb(velocity: Velocity, x: Tensor, guess: Tensor, low: float, high: float, corrections: int) -> _Climbed:
+def _solve_step(velocity: Velocity, x: Tensor, guess: Tensor, low: float, high: float, corrections: int) -> _SolvedStep:
     change, norm = math.inf, torch.linalg.vector_norm(x)
     for spent in range(1, corrections + 2):
         moved = x + (high - low) * velocity(guess, high)
         before, change = change, float(torch.linalg.vector_norm(moved - guess) / norm)
         if change > before:
-            return _Climbed(guess, before, spent)
+            return _SolvedStep(guess, before, spent)
         guess = moved
         if change <= TOLERANCE:
-            return _Climbed(guess, change, spent)
-    return _Climbed(guess, change, corrections + 1)
+            return _SolvedStep(guess, change, spent)
+    return _SolvedStep(guess, change, corrections + 1)
 
 
 def relative_error(x: Tensor, reference: Tensor) -> float:

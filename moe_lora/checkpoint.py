@@ -24,7 +24,7 @@ from .layouts import (
     plain_name,
     read_key,
 )  # fmt: skip
-from .routed import RoutedWeights
+from .routed import RoutedKeys, RoutedWeights
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ def read_adapter(path: Path) -> Adapter:
     try:
         return _copied(path)
     except FileError as error:
-        # The frames of its traceback hold tensors that keep the file mapped, and a bad file is there to be replaced.
+        # Its traceback's frames hold tensors, which keep the file mapped; a bad file must be free to be replaced.
         raise error.with_traceback(None) from error.__cause__
 
 
@@ -123,7 +123,7 @@ def parse_adapter(tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | N
 def _check_values(key: str, tensor: Tensor) -> None:
     if not tensor.is_floating_point() or tensor.numel() == 0:
         return
-    # One pass over memory; isfinite would take several. 8-bit floats know no minimum.
+    # One pass over memory; isfinite would take several. torch has no minimum of 8-bit floats.
     low, high = torch.aminmax(tensor if tensor.dtype.itemsize > 1 else tensor.float())
     if not (torch.isfinite(low) and torch.isfinite(high)):
         raise FileError(
@@ -142,7 +142,7 @@ def _check_one_adapter(keys: Iterable[str]) -> None:
 
 
 def _check_pairs(named: Mapping[str, Tensor], names: Mapping[str, str]) -> None:
-    """Half of a pair, and what goes with a pair only; the host would say nothing, or stop with a KeyError."""
+    """Refuse half of a pair, and what belongs to a pair without it; the host would ignore it or raise a KeyError."""
     for name, key in names.items():
         for part, needed in ((DOWN, (UP,)), (UP, (DOWN,)), (BIAS, (DOWN, UP)), (MAGNITUDE, (DOWN, UP))):
             missing = [other for other in needed if name.removesuffix(part) + other not in named]
@@ -154,7 +154,7 @@ def _check_pairs(named: Mapping[str, Tensor], names: Mapping[str, str]) -> None:
 
 
 def _header_alphas(named: Mapping[str, Tensor], names: Mapping[str, str], header: AdapterHeader) -> dict[str, Tensor]:
-    """Alphas that only the header knows. A tensor of the file comes first: it says it for its layer."""
+    """Alphas that only the header gives. An alpha among the tensors counts more, for its layer."""
     added = {}
     for name, tensor in named.items():
         base = name.removesuffix(DOWN)
@@ -191,7 +191,7 @@ def _routed_layers(
     alphas: Mapping[str, str | None],
     header: AdapterHeader,
 ) -> tuple[RoutedWeights, ...]:
-    layers: dict[str, dict[tuple[str, int | None], str]] = {}
+    layers: dict[str, RoutedKeys] = {}
     for key, part in routed.items():
         path = routed_path(part.layer)
         if path is None:
@@ -199,44 +199,11 @@ def _routed_layers(
                 f"{key} puts experts on {part.layer}, expected them on transformer_blocks.N.ff.net.2 and "
                 "single_transformer_blocks.N.proj_out of FLUX.1 only. This is no ICEdit MoE-LoRA."
             )
-        if (part.part == "route") != (part.expert is None):
-            raise FileError(f"{key} is a router for a single expert, expected one router for the layer. {DOWNLOAD}")
-        parts = layers.setdefault(path, {})
-        other = parts.setdefault((part.part, part.expert), key)
-        if other != key:
-            raise FileError(f"{other} and {key} are two names of the same weight, expected one. {DOWNLOAD}")
+        layers.setdefault(path, RoutedKeys(part.layer, path)).add(key, part)
     scales = _unique((key, routed_path(layer or "") or key) for key, layer in alphas.items())
     given = {path: float(tensors[key]) for path, key in scales.items()}
-    return tuple(_routed_layer(path, tensors, parts, given.get(path), header) for path, parts in layers.items())
+    return tuple(_with_alpha(keys.weights(tensors), given.get(path), header) for path, keys in layers.items())
 
 
-def _routed_layer(
-    path: str,
-    tensors: Mapping[str, Tensor],
-    parts: Mapping[tuple[str, int | None], str],
-    alpha: float | None,
-    header: AdapterHeader,
-) -> RoutedWeights:
-    some = routed_key(next(iter(parts.values())))
-    name = some.layer if some else path
-    experts = 1 + max((index for _, index in parts if index is not None), default=-1)
-    if experts == 0:
-        raise FileError(f"{name}.lora_route.weight routes to experts, but the layer has none in this file. {DOWNLOAD}")
-    wanted = [("A", index) for index in range(experts)] + [("B", index) for index in range(experts)]
-    missing = [f"{name}.lora_{part}.expert_{index}.weight" for part, index in wanted if (part, index) not in parts]
-    if ("route", None) not in parts:
-        missing.append(f"{name}.lora_route.weight")
-    if missing:
-        raise FileError(
-            f"{', '.join(missing[:4])} missing, expected {experts} experts and one router there. {DOWNLOAD}"
-        )
-    weights = [tensors[parts[part]] for part in wanted]
-    layer = RoutedWeights(
-        name=name,
-        path=path,
-        down=tuple(weights[:experts]),
-        up=tuple(weights[experts:]),
-        router=tensors[parts["route", None]],
-        alpha=alpha,
-    )
-    return layer if alpha is not None else replace(layer, alpha=header.alpha_of(name, layer.rank))
+def _with_alpha(layer: RoutedWeights, alpha: float | None, header: AdapterHeader) -> RoutedWeights:
+    return replace(layer, alpha=header.alpha_of(layer.name, layer.rank) if alpha is None else alpha)

@@ -13,8 +13,8 @@ SUFFIXES = (".safetensors", ".sft")
 def mapped_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """All tensors of a safetensors file, and its header's metadata.
 
-    The tensors are memory-mapped: as long as one of them lives, Windows lets nobody replace the file, and on Linux
-    reading one ends the process when somebody writes into the file. So they are for a short time only.
+    The tensors are memory-mapped, so copy them soon: while one of them lives, the file cannot be replaced on Windows,
+    and on Linux the process can crash when the file is overwritten.
 
     Raises:
         FileError: no safetensors file, or a damaged one.

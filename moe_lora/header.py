@@ -1,4 +1,4 @@
-"""What diffusers writes into a LoRA file's header: the settings of PEFT that the tensors alone do not tell."""
+"""The settings of PEFT that diffusers writes into a LoRA file's header; the scale of the layers is among them."""
 
 import json
 import math
@@ -16,7 +16,7 @@ _HEADER = f"{METADATA_KEY} in the file's header"
 _WAY_OUT = "Download the file again, or save it again with diffusers."
 _PATTERN = re.compile(r"\^?(?:[\w\-()|]|\.\*|\\?\.|\\d\+?)*\$?")
 _MAX_WILDCARDS = 3
-"""PEFT takes any regular expression; from a file that anybody made, one that takes forever may come."""
+"""PEFT takes any regular expression, but a file from the internet could hold one that takes exponential time."""
 
 
 @dataclass(frozen=True)

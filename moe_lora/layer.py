@@ -27,8 +27,8 @@ def split_router(router: Tensor) -> Tensor:
 def has_float32_product(device: torch.device) -> bool:
     """Whether a matrix product of half-precision tensors can leave its sums in float32 here, compiled or not.
 
-    CUDA can since torch 2.8. The meta device answers for torch.compile, which cannot trace an operator without it
-    (torch 2.8: pytorch issues 159023 and 163275). Asked anew each time: no memory left now says nothing about later.
+    CUDA can since torch 2.8. torch.compile can trace the operator only where the meta device has it too (not in torch
+    2.8: pytorch issues 159023 and 163275). Tried anew each time: it may fail for want of memory and work later.
     """
     return device.type == "cuda" and all(_multiplies_to_float32(where) for where in (torch.device("meta"), device))
 
@@ -83,65 +83,20 @@ def add_product(base: Tensor, hidden: Tensor, weight: Tensor) -> Tensor:
     return torch.addmm(flat, hidden.reshape(-1, hidden.shape[-1]), weight.t()).view(base.shape)
 
 
-class _Weight(nn.Module):
-    """A weight `out in`, made as nn.Linear is."""
-
-    def __init__(
-        self,
-        in_features: int,
-        out_features: int,
-        bias: bool = False,
-        dtype: torch.dtype | None = None,
-        device: torch.device | str | None = None,
-    ) -> None:
-        super().__init__()
-        if bias:
-            raise ValueError("A LoRA's matrices have no bias.")
-        self.weight = nn.Parameter(torch.empty(out_features, in_features, dtype=dtype, device=device))
-
-
-class Down(_Weight):
-    """`project` with its own weight; a host puts a class in its place that also moves and casts the weight."""
-
-    def forward(self, x: Tensor, experts: int) -> tuple[Tensor, Tensor]:
-        return project(x, self.weight, experts)
-
-
-class Up(_Weight):
-    """`add_product` with its own weight."""
-
-    def forward(self, hidden: Tensor, base: Tensor) -> Tensor:
-        return add_product(base, hidden, self.weight)
-
-
 class RoutedLoRA(nn.Module):
     """The experts and the router of one layer.
 
     Args:
-        in_features, out_features: of the layer that it adds to.
+        down: a module that returns `project(x, weight, experts)` for its weight, called with x and experts.
+        up: a module that returns `add_product(base, hidden, weight)` for its weight, called with hidden and base.
         experts, rank: how many experts, and the rank of each.
         scale: alpha / rank.
-        down, up: the classes of the two matrix products.
-        dtype, device: of the weights.
     """
 
-    def __init__(
-        self,
-        in_features: int,
-        out_features: int,
-        experts: int,
-        rank: int,
-        scale: float = 1.0,
-        down: type[nn.Module] = Down,
-        up: type[nn.Module] = Up,
-        dtype: torch.dtype = torch.float32,
-        device: torch.device | str | None = None,
-    ) -> None:
+    def __init__(self, down: nn.Module, up: nn.Module, experts: int, rank: int, scale: float) -> None:
         super().__init__()
+        self.down, self.up = down, up
         self.experts, self.rank, self.scale = experts, rank, scale
-        rows = experts * rank
-        self.down = down(in_features, rows + ROUTER_PARTS * experts, bias=False, dtype=dtype, device=device)
-        self.up = up(rows, out_features, bias=False, dtype=dtype, device=device)
 
     def forward(self, x: Tensor, base: Tensor, strength: float = 1.0, top_k: int = 1) -> Tensor:
         """base `... out` with this layer's part for the tokens x `... in` added, in the dtype of base."""

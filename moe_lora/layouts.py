@@ -1,4 +1,4 @@
-"""The layouts in which tools write LoRA files, as data: what keys end with, and what marks a whole file."""
+"""The layouts in which tools write LoRA files, as data: what keys end with, and which keys mark a whole layout."""
 
 import re
 from collections.abc import Collection, Iterable

@@ -1,11 +1,13 @@
-"""The tensors of one routed layer, checked."""
+"""The tensors of one routed layer: found by their keys, and checked."""
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
 
 from .errors import DOWNLOAD, FileError, wrong_shape
+from .flux_keys import RoutedKey
 from .layer import split_router
 
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)
@@ -22,7 +24,7 @@ class RoutedWeights:
         up: each expert's B, `out rank`.
         router: `experts in`, without bias.
         alpha: None means alpha = rank, so scale 1.
-        stack: what `stacked` gives for the dtype of the tensors, where they are views of it.
+        stack: what `stacked` returns for the dtype of the tensors, where they are views of it.
 
     Raises:
         FileError: the shapes do not make a layer.
@@ -88,7 +90,7 @@ class RoutedWeights:
         return torch.cat(down), torch.cat([tensor.to(dtype) for tensor in self.up], dim=1)
 
     def in_memory(self) -> "RoutedWeights":
-        """A copy that needs no file, in one piece, so that stacking it in its own dtype needs no second copy."""
+        """A copy that does not need the file. Where the dtypes allow it, it is stacked, so `stacked` copies nothing."""
         dtypes = {tensor.dtype for tensor in (*self.down, *self.up)}
         if len(dtypes) > 1:
             down, up = (tuple(tensor.clone() for tensor in tensors) for tensors in (self.down, self.up))
@@ -96,6 +98,64 @@ class RoutedWeights:
         stack = self.stacked(dtypes.pop())
         down, up = stack[0][: self.experts * self.rank].split(self.rank), stack[1].split(self.rank, dim=1)
         return replace(self, down=down, up=up, router=self.router.clone(), stack=stack)
+
+
+@dataclass
+class RoutedKeys:
+    """The keys of one routed layer, collected one by one.
+
+    Attributes:
+        name, path: see `RoutedWeights`.
+        down, up: the keys of A and B by the number of their expert.
+        router: the key of the router.
+    """
+
+    name: str
+    path: str
+    down: dict[int, str] = field(default_factory=dict)
+    up: dict[int, str] = field(default_factory=dict)
+    router: str | None = None
+
+    def add(self, key: str, part: RoutedKey) -> None:
+        """Take a key of this layer.
+
+        Raises:
+            FileError: a router with an expert's number, or a second key for the same tensor.
+        """
+        if part.part == "route":
+            if part.expert is not None:
+                raise FileError(f"{key} is a router for a single expert, expected one router for the layer. {DOWNLOAD}")
+            self.router = other = self.router or key
+        else:
+            assert part.expert is not None
+            other = (self.down if part.part == "A" else self.up).setdefault(part.expert, key)
+        if other != key:
+            raise FileError(f"{other} and {key} are two names of the same weight, expected one. {DOWNLOAD}")
+
+    def weights(self, tensors: Mapping[str, Tensor]) -> RoutedWeights:
+        """The layer, from the file's tensors.
+
+        Raises:
+            FileError: it is not complete, or the shapes do not make a layer.
+        """
+        experts = range(1 + max((*self.down, *self.up), default=-1))
+        if not experts:
+            raise FileError(
+                f"{self.name}.lora_route.weight routes to experts, but the layer has none in this file. {DOWNLOAD}"
+            )
+        missing = [
+            f"{self.name}.lora_{part}.expert_{index}.weight"
+            for part, keys in (("A", self.down), ("B", self.up))
+            for index in experts
+            if index not in keys
+        ]
+        if self.router is None or missing:
+            missing += [f"{self.name}.lora_route.weight"] if self.router is None else []
+            raise FileError(
+                f"{', '.join(missing[:4])} missing, expected {len(experts)} experts and one router there. {DOWNLOAD}"
+            )
+        down, up = (tuple(tensors[keys[index]] for index in experts) for keys in (self.down, self.up))
+        return RoutedWeights(self.name, self.path, down, up, tensors[self.router])
 
 
 def _dtype(dtype: torch.dtype) -> str:

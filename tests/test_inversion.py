@@ -261,6 +261,30 @@ def test_a_mask_keeps_what_it_keeps(inverted, sampled, shows_values):
     assert error(samples[..., 5:7], latent["samples"][..., 5:7]) > 0.1
 
 
+def test_runs_of_one_model_do_not_meet(inverted, models, sampled, shows_values):
+    """A run of the source panel alone comes between the start of a diptych's run and its first model call."""
+    from comfy.patcher_extension import WrappersMP
+
+    watched, within, found = models["model"].clone(), [], []
+
+    def nested(executor, *args, **kwargs):
+        if within:
+            base = watched.model
+            patcher = base.current_patcher
+            found.append(sampled(*within.pop()))
+            # The host itself does not expect a run within a run.
+            base.current_patcher = patcher
+        return executor(*args, **kwargs)
+
+    watched.add_wrapper_with_key(WrappersMP.SAMPLER_SAMPLE, "nested", nested)
+    model, latent, _ = inverted(model=watched)
+    alone = {"samples": latent["samples"][..., :PANEL]}
+    wanted, wanted_alone = sampled(model, latent), sampled(model, alone)
+    within.append((model, alone))
+    assert torch.equal(sampled(model, latent), wanted)
+    assert torch.equal(found.pop(), wanted_alone)
+
+
 class TestNothingIsLeftBehind:
     @pytest.fixture
     def untouched(self, models, sampled):
@@ -348,7 +372,7 @@ class TestRefusals:
         with pytest.raises(ValueError, match=r"The model is SDXL, expected a text-to-image FLUX.1"):
             inverted(model=SimpleNamespace(model=SDXL()))
 
-    def test_not_the_stand_in_of_torch_compile(self, models, monkeypatch):
+    def test_a_model_inside_torch_compiles_module_is_accepted(self, models, monkeypatch):
         """Some nodes put it in the model's place."""
         from icedit.host.inversion.invert import check_model
 

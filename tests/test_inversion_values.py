@@ -64,17 +64,17 @@ def test_the_host_may_drop_old_results_first(inverted, monkeypatch):  # noqa: F8
 
 
 def test_only_what_is_kept_is_copied(inverted, monkeypatch):  # noqa: F811
-    upwards = loaded("upwards")
-    readings, reading = [], upwards.Reading
+    sampler = loaded("inversion.sampler")
+    readings, reading = [], sampler.Reading
 
     def remember(*args):
         readings.append(reading(*args))
         return readings[-1]
 
-    monkeypatch.setattr(upwards, "Reading", remember)
+    monkeypatch.setattr(sampler, "Reading", remember)
     inverted(corrections=0, step_share=0.5)
     copied = [[values is not None for values in one.found.values()] for one in readings]
-    # From the picture upwards: the first steps of sampling come last. Two blocks.
+    # From the picture to noise: the first steps of sampling come last. Two blocks.
     assert copied == [[False] * 2] * (STEPS // 2) + [[True] * 2] * (STEPS // 2)
 
 

@@ -8,7 +8,7 @@ import torch
 from icedit.mini.adapters import RoutedLinear
 from icedit.mini.autoencoder import DECODER_BLOCKS, DECODER_WIDTHS, SCALE, SHIFT, Autoencoder, Decoder, taesd_state
 from icedit.mini.flux import Flux, MiniFluxShape, own_state, patchify, position_embedding, unpatchify
-from icedit.moe_lora.layer import RoutedLoRA, split_router
+from icedit.moe_lora.routed import RoutedWeights
 from safetensors.torch import load_file, save_file
 from support import golden
 
@@ -85,15 +85,16 @@ def test_autoencoder(host, tmp_path):
         assert torch.allclose(vae.decode(encoded).movedim(-1, 1), own.decoder(latent).clamp(0, 1), atol=2e-3)
 
 
-def test_the_routed_layer_computes_what_the_loader_computes():
+def test_the_routed_layer_computes_what_the_loader_computes(mini):
+    from icedit.host.moe_lora.experts import RoutedExperts
+
     torch.manual_seed(0)
     own = RoutedLinear(torch.nn.Linear(24, 16), "transformer_blocks.0.ff.net.2", rank=4, experts=4)
     torch.nn.init.normal_(own.up)
     x = torch.randn(2, 5, 24)
-    loaded = RoutedLoRA(24, 16, experts=4, rank=4)
-    loaded.down.weight.data = torch.cat([own.down.flatten(0, 1), split_router(own.router)])
-    loaded.up.weight.data = own.up.permute(1, 0, 2).flatten(1)
     with torch.inference_mode():
+        weights = RoutedWeights(own.name, "layer", tuple(own.down), tuple(own.up), own.router)
+        loaded = RoutedExperts([weights], torch.float32, float32_product=False).layers[0]
         assert golden.difference(loaded(x, own.base(x), top_k=1), own(x)) <= golden.TOLERANCE
 
 

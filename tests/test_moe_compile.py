@@ -61,8 +61,8 @@ def test_compiled_once_and_right(loras, model, vectors, tensors, compiled, order
     assert_base(model, vectors)
 
 
-def test_every_stand_in_for_a_model_meets_the_same_functions(loras, model, vectors, tensors):
-    """Nodes that compile put a new stand-in in the model's place each time they run; with new functions as well, torch
+def test_every_module_that_compiles_a_model_gets_the_same_functions(loras, model, vectors, tensors):
+    """Nodes that compile wrap the model in a new module each time they run; with new functions as well, torch
     would compile everything again."""
     from comfy.patcher_extension import WrappersMP
 

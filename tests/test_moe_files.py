@@ -214,8 +214,8 @@ def test_a_changed_strength_reads_no_file_and_shares_the_experts(loras, vectors,
         loras.load(model, tensors)
     second = loras.load(model, name, 0.5, expert_strength=0.5)
     assert second.model is first.model
-    banks = [patched.get_nested_additional_models()[0].model for patched in (first, second)]
-    assert banks[0] is banks[1]
+    experts = [patched.get_nested_additional_models()[0].model for patched in (first, second)]
+    assert experts[0] is experts[1]
     assert not golden.evaluate(first, vectors).equal(golden.evaluate(second, vectors))
 
 

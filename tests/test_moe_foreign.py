@@ -139,6 +139,23 @@ def test_a_part_without_its_pair(loras, model, ending):
     assert "which belongs to it" in text
 
 
+@pytest.mark.parametrize("number", ["alpha", "reshape_weight"])
+def test_a_number_that_nothing_takes(loras, model, number):
+    """Beside other layers that are used; a new shape is for a pair of matrices, not for a difference."""
+    tensors = pairs({"x_embedder": (128, 384)}, name="transformer.{}".format)
+    tensors["diffusion_model.final_layer.linear.diff"] = torch.ones(64, 128)
+    layer = {"alpha": "context_embedder", "reshape_weight": "final_layer.linear"}[number]
+    key = f"diffusion_model.{layer}.{number}"
+    text = refusal(loras, model, tensors | {key: torch.tensor([64.0])})
+    assert key in text
+    assert "expected a place for every key" in text
+    tensors |= {
+        "transformer.x_embedder.alpha": torch.tensor(2.0),
+        "diffusion_model.final_layer.linear.alpha": torch.ones(1),
+    }
+    assert loras.load(model, tensors).patches
+
+
 def test_two_adapters_in_one_file(loras, model):
     one, two = (pairs({"x_embedder": (128, 384)}, f"lora_A.{n}.weight", f"lora_B.{n}.weight") for n in ("a", "b"))
     assert "2 adapters (a, b)" in refusal(loras, model, one | two)

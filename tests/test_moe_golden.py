@@ -34,11 +34,11 @@ def test_the_whole_model_equals_the_papers(vectors):
 
 @pytest.mark.parametrize("layer", ["transformer_blocks.0.ff.net.2", "single_transformer_blocks.1.proj_out"])
 def test_each_layer_equals_the_papers(vectors, layer):
-    from icedit.host.moe_lora.experts import RoutedBank
+    from icedit.host.moe_lora.experts import RoutedExperts
     from icedit.moe_lora.checkpoint import read_adapter
 
     (weights,) = [routed for routed in read_adapter(vectors.adapter_file).routed if routed.name == layer]
-    routed = RoutedBank([weights], torch.float32, float32_product=False).layers[0]
+    routed = RoutedExperts([weights], torch.float32, float32_product=False).layers[0]
     tokens, base = vectors.expected[f"{layer}.input"], vectors.expected[f"{layer}.base_output"]
     with torch.inference_mode():
         output = routed(tokens, base, 1.0, vectors.top_k)
@@ -65,14 +65,14 @@ def test_half_precision_stays_within_its_rounding(vectors, dtype):
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_half_precision_routes_as_float64_does(vectors, dtype):
     """20000 tokens of a half-precision model: the same experts as the unrounded router chooses for them."""
-    from icedit.host.moe_lora.experts import RoutedBank
+    from icedit.host.moe_lora.experts import RoutedExperts
     from icedit.moe_lora.checkpoint import read_adapter
 
     for weights in read_adapter(vectors.adapter_file).routed:
-        bank = RoutedBank([weights], dtype, float32_product=False)
+        experts = RoutedExperts([weights], dtype, float32_product=False)
         tokens = torch.randn(20000, weights.in_features, generator=torch.Generator().manual_seed(1)).to(dtype)
         with torch.inference_mode():
-            _, logits = bank.layers[0].down(tokens, weights.experts)
+            _, logits = experts.layers[0].down(tokens, weights.experts)
         wanted = (tokens.double() @ weights.router.double().T).topk(vectors.top_k).indices
         same = (logits.topk(vectors.top_k).indices == wanted).all(-1)
         assert same.double().mean() >= 0.999
@@ -81,15 +81,15 @@ def test_half_precision_routes_as_float64_does(vectors, dtype):
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_half_precision_routes_as_the_float32_model_does(vectors, dtype):
     """The paper's recorded inputs, rounded: every token still gets the experts it got in float32."""
-    from icedit.host.moe_lora.experts import RoutedBank
+    from icedit.host.moe_lora.experts import RoutedExperts
     from icedit.moe_lora.checkpoint import read_adapter
 
     for weights in read_adapter(vectors.adapter_file).routed:
         if f"{weights.name}.input" not in vectors.expected:
             continue
         tokens = vectors.expected[f"{weights.name}.input"]
-        bank = RoutedBank([weights], dtype, float32_product=False)
+        experts = RoutedExperts([weights], dtype, float32_product=False)
         with torch.inference_mode():
-            _, logits = bank.layers[0].down(tokens.to(dtype), weights.experts)
+            _, logits = experts.layers[0].down(tokens.to(dtype), weights.experts)
         wanted = (tokens.double() @ weights.router.double().T).topk(vectors.top_k).indices
         assert logits.topk(vectors.top_k).indices.equal(wanted)

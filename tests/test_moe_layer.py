@@ -56,13 +56,13 @@ def test_both_products_are_those_of_float64(layer, monkeypatch, float32_product)
 @pytest.mark.parametrize("name", golden.NAMES)
 def test_the_product_of_cuda_gives_the_papers_layer(monkeypatch, name):
     """The whole layer in bfloat16, beside experts computed in float64."""
-    from icedit.host.moe_lora.experts import RoutedBank
+    from icedit.host.moe_lora.experts import RoutedExperts
     from icedit.moe_lora.checkpoint import read_adapter
 
     monkeypatch.setattr(torch, "mm", multiply)
     vectors, tensors = golden.read(name), moe.golden_tensors(name)
     for weights in read_adapter(vectors.adapter_file).routed:
-        layer = RoutedBank([weights], torch.bfloat16, float32_product=True).layers[0]
+        layer = RoutedExperts([weights], torch.bfloat16, float32_product=True).layers[0]
         draw = torch.Generator().manual_seed(1)
         tokens = torch.randn(1, 200, weights.in_features, generator=draw).bfloat16()
         base = torch.zeros(1, 200, weights.out_features, dtype=torch.bfloat16)
@@ -78,7 +78,7 @@ def test_the_product_of_cuda_gives_the_papers_layer(monkeypatch, name):
 class TestWhetherThereIsOne:
     @pytest.fixture
     def cuda(self, monkeypatch):
-        """A CUDA device whose tensors are on the CPU; answers what torch.mm shall be."""
+        """A CUDA device whose tensors are on the CPU; returns a function that replaces torch.mm."""
         ones = torch.ones
 
         def on_cpu(*size, device, **kwargs):
@@ -88,17 +88,17 @@ class TestWhetherThereIsOne:
         return lambda function: monkeypatch.setattr(torch, "mm", function)
 
     def test_only_where_torch_compile_can_trace_it_too(self, cuda):
-        for function, answer in ((multiply, True), (without_meta, False), (without_out_dtype, False)):
+        for function, expected in ((multiply, True), (without_meta, False), (without_out_dtype, False)):
             cuda(function)
-            assert has_float32_product(torch.device("cuda")) is answer
+            assert has_float32_product(torch.device("cuda")) is expected
 
     def test_this_torch_can_trace_it(self):
-        """The meta device is what torch.compile asks; where it answers, a compiled product really is one."""
+        """torch.compile traces with the meta device; where that has the product, a compiled one works."""
         sample = torch.ones(16, 16, dtype=torch.bfloat16, device="meta")
         try:
-            answered = MM(sample, sample, out_dtype=torch.float32).dtype == torch.float32
+            available = MM(sample, sample, out_dtype=torch.float32).dtype == torch.float32
         except (TypeError, RuntimeError):
-            answered = False
+            available = False
 
         def product(a, b):
             return torch.mm(a, b, out_dtype=torch.float32)
@@ -107,7 +107,7 @@ class TestWhetherThereIsOne:
             traced = torch.compile(product, backend="eager", fullgraph=True)(sample, sample).dtype == torch.float32
         except Exception:
             traced = False
-        assert traced == answered
+        assert traced == available
 
     def test_other_devices_have_none(self, cuda):
         cuda(multiply)
@@ -117,7 +117,7 @@ class TestWhetherThereIsOne:
         "error",
         [torch.cuda.OutOfMemoryError("CUDA out of memory"), RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED")],
     )
-    def test_no_memory_is_no_answer_for_ever(self, cuda, error):
+    def test_a_failure_for_want_of_memory_is_not_remembered(self, cuda, error):
         def fail(a, b, **kwargs):
             if a.is_meta:
                 return multiply(a, b, **kwargs)
@@ -129,23 +129,23 @@ class TestWhetherThereIsOne:
         assert has_float32_product(torch.device("cuda"))
 
     @pytest.mark.host
-    def test_experts_of_a_full_device_are_not_the_last_word(self, monkeypatch):
-        """The experts that a loader keeps are made anew once the device answers."""
-        from icedit.host.moe_lora import experts as bank
+    def test_experts_made_on_a_full_device_are_made_again(self, monkeypatch):
+        """The experts that a loader keeps are made anew once the device has the product."""
+        from icedit.host.moe_lora import experts
         from icedit.moe_lora.checkpoint import read_adapter
 
-        answers = [False, False, True, True]
-        monkeypatch.setattr(bank, "has_float32_product", lambda _: answers.pop(0))
+        results = [False, False, True, True]
+        monkeypatch.setattr(experts, "has_float32_product", lambda _: results.pop(0))
         vectors = golden.read("top1")
-        model, held = vectors.load_model(torch.bfloat16), bank.HeldAdapter(read_adapter(vectors.adapter_file))
-        plain = held.bank_for(model).model
-        assert held.bank_for(model).model is plain
-        answers.insert(0, True)
-        product = held.bank_for(model).model
+        model, held = vectors.load_model(torch.bfloat16), experts.HeldAdapter(read_adapter(vectors.adapter_file))
+        plain = held.experts_for(model).model
+        assert held.experts_for(model).model is plain
+        results.insert(0, True)
+        product = held.experts_for(model).model
         assert not plain.float32_product
         assert product.float32_product
-        answers.clear()
-        assert held.bank_for(model).model is product
+        results.clear()
+        assert held.experts_for(model).model is product
 
 
 class Largest(TorchDispatchMode):

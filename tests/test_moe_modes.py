@@ -97,8 +97,8 @@ def test_a_tiny_memory_budget(loras, model, vectors, tensors):
 
     assert_papers(patched, vectors, load=load_partially)
     assert model.model.model_lowvram
-    bank = patched.get_nested_additional_models()[0]
-    assert bank.loaded_size() < bank.model_size()
+    experts = patched.get_nested_additional_models()[0]
+    assert experts.loaded_size() < experts.model_size()
     assert_base(model, vectors)
 
 

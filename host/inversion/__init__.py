@@ -1,1 +1,1 @@
-"""Inversion on the host: the sampler that inverts, the model that starts from it, attention values."""
+"""Inversion on the host: the sampler that inverts, the model that replays the inversion, attention values."""

@@ -1,17 +1,19 @@
 """Reading and replacing the attention values V of FLUX's blocks, for the time of a model call.
 
-What a call needs travels in its transformer options: nothing is put on the model, so nothing has to be taken off, and
-calls in several threads do not meet.
+What a call needs is in its transformer options, and what a sampling run needs in the run's: nothing is put on the
+model, so nothing has to be taken off, and calls in several threads do not meet.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
+from functools import wraps
 from typing import Any
 
 import comfy
 import comfy.model_management
 import torch
+from comfy.patcher_extension import WrappersMP
 from torch import Tensor
 
 from ...inversion.values import Block, TokenGrid
@@ -20,12 +22,47 @@ INVERSION_KEY = "icedit_inversion"
 PATCH = "attn1_patch"
 
 Options = dict[str, Any]
+ModelCall = Callable[[Options], Tensor]
+"""The rest of a model call, with these transformer options."""
+
+
+def wrap_calls(model_options: Options, wrapper: Callable[..., Tensor]) -> None:
+    """Put an APPLY_MODEL wrapper around the model calls of one sampling run, in place of an earlier one of ours.
+
+    The host copies the options for each run, so the wrapper ends with the run and no other run meets it; the threads
+    of several GPUs share it.
+    """
+    wrappers = model_options["transformer_options"].setdefault("wrappers", {})
+    wrappers.setdefault(WrappersMP.APPLY_MODEL, {})[INVERSION_KEY] = [wrapper]
+
+
+def apply_model_wrapper(method: Callable[[Any, ModelCall, Tensor, float, Options], Tensor]) -> Callable[..., Tensor]:
+    """Make an APPLY_MODEL wrapper of a method that takes the rest of the call, x, sigma and transformer options."""
+
+    @wraps(method)
+    def wrapper(
+        self: Any,
+        executor: Any,
+        x: Tensor,
+        t: Tensor,
+        c_concat: Tensor | None = None,
+        c_crossattn: Tensor | None = None,
+        control: Any = None,
+        transformer_options: Options | None = None,
+        **kwargs: Any,
+    ) -> Tensor:
+        def call(options: Options) -> Tensor:
+            return executor(x, t, c_concat, c_crossattn, control, options, **kwargs)
+
+        return method(self, call, x, float(t[0]), transformer_options or {})
+
+    return wrapper
 
 
 @dataclass(frozen=True, eq=False)
 class Reading:
-    """Values of one picture, `heads rows panel d` by block, as a call leaves them here. Without `keep` no value is
-    copied, and None stands for each that could have been."""
+    """The values of one picture that a call saw, `heads rows panel d` by block. Without `keep` they are not copied, and
+    `found` holds None for each."""
 
     grid: TokenGrid
     blocks: Mapping[Block, int]
@@ -79,11 +116,11 @@ def _block(extra_options: Options) -> Block:
 
 
 def uncompiled() -> AbstractContextManager[Any]:
-    """Runs what torch.compile compiled as it was written. The host's TorchCompileModel tells torch not to look at
-    transformer options, so code compiled without patches, or with others, would go on without ours.
+    """Lets compiled models run uncompiled. The host's TorchCompileModel has torch ignore transformer
+    options, so code compiled without patches, or with others, would run on without ours.
 
-    For a whole run, not a call: it holds for all threads. Before torch 2.6 there is no such thing, and reading says
-    that there are no values.
+    For a whole run, not a call, because it holds for all threads. torch has it since 2.6; before, reading fails with
+    the error that there are no values.
     """
     set_stance = getattr(torch.compiler, "set_stance", None)
     return set_stance("force_eager") if set_stance else nullcontext()
@@ -102,7 +139,7 @@ def hold_in_ram(tensors: Sequence[Tensor]) -> Tensor:
 
 
 def make_room(nbytes: int) -> None:
-    """Lets the host drop old results, other inversions among them, where RAM for so many bytes more is not free."""
+    """Let the host drop old results, other inversions among them, if there is no free RAM for this many bytes."""
     # Older hosts have nothing of the kind.
     memory: Any = getattr(comfy, "memory_management", None)
     if nbytes and hasattr(memory, "extra_ram_release"):

@@ -25,8 +25,8 @@ from ..interrupts import poll
 from ..sampling import Progress, ksampler_process, run_guider
 from ..step_caches import has_lazy_cache, step_cache, unknown_wrapper
 from .attention import hold_in_ram, make_room, uncompiled
-from .model import Injection, InversionError, InvertedPicture, without_injection
-from .sampler import Recorder, Upwards
+from .model import InversionError, InversionReplay, InvertedPicture, without_replay
+from .sampler import InversionSampler, Recorder
 
 TEXT_TO_IMAGE = 64
 """Input features of a text-to-image FLUX: 16 latent channels in patches of 2 x 2."""
@@ -76,7 +76,7 @@ def invert_sources(
         InversionError: a VAE, prompt or picture that cannot be used, or a model that does not show its values.
         ValueError: settings out of range, or more memory than they allow.
     """
-    model = without_injection(model)
+    model = without_replay(model)
     flux = _flux(model)
     patch = flux.patch_size
     _check_prompt(prompt)
@@ -101,7 +101,7 @@ def invert_sources(
     text = inversion_report(
         schedule, settings.corrections, settings.inversion_guidance, results, [p.values for p in pictures]
     )
-    return Injection(tuple(pictures), schedule, patch).patched(model), {"samples": latents}, text
+    return InversionReplay(tuple(pictures), schedule, patch).patched(model), {"samples": latents}, text
 
 
 class _Inversion:
@@ -118,22 +118,22 @@ class _Inversion:
         height, width = source.shape[-2:]
         grid = TokenGrid(height // self._patch, width // self._patch, width // self._patch)
         recorder = Recorder(values, grid, (height, width), self._schedule)
-        upwards = Upwards(self._schedule, settings.corrections, recorder, self._progress.step)
+        sampler = InversionSampler(self._schedule, settings.corrections, recorder, self._progress.step)
         with uncompiled() if plan.steps else nullcontext():
-            self._sample(recorder.patched(self._model), upwards, source, self._schedule.sigmas.flip(0))
-        assert upwards.result is not None and upwards.noise is not None
-        picture = InvertedPicture(source.float().cpu(), upwards.noise.float().cpu(), values)
+            self._sample(self._model, sampler, source, self._schedule.sigmas.flip(0))
+        assert sampler.result is not None and sampler.noise is not None
+        picture = InvertedPicture(source.float().cpu(), sampler.noise.float().cpu(), values)
         inverted = time.perf_counter()
         error = self._reconstruction_error(picture) if settings.check else None
         return picture, InversionResult(
-            upwards.result.residual,
+            sampler.result.residual,
             error,
-            {"inversion": upwards.result.evaluations, "check": self._schedule.steps if settings.check else 0},
+            {"inversion": sampler.result.evaluations, "check": self._schedule.steps if settings.check else 0},
             {"inversion": inverted - begun, "check": time.perf_counter() - inverted},
         )
 
     def _reconstruction_error(self, picture: InvertedPicture) -> float:
-        model = Injection((picture,), self._schedule, self._patch).patched(self._model)
+        model = InversionReplay((picture,), self._schedule, self._patch).patched(self._model)
         samples = self._sample(model, comfy.samplers.sampler_object("euler"), picture.source, self._schedule.sigmas)
         return relative_error(samples.float().cpu(), picture.source)
 
@@ -201,7 +201,7 @@ def inversion_cautions(model: Any) -> list[str]:
 
 def _flux(model: Any) -> Any:
     flux = getattr(model.model, "diffusion_model", None)
-    # What torch.compile's stand-in stands for.
+    # The module inside the one that torch.compile makes.
     return getattr(flux, "_orig_mod", flux)
 
 

@@ -1,7 +1,7 @@
 """A model that starts every diptych's left panel from its source's inverted noise and puts the kept values in.
 
-Any sampler works with it unchanged: a wrapper around sampling swaps the left half of the noise, and one around the
-model's calls replaces attention values. Both ride on a clone of the model.
+Any sampler works with it unchanged: a clone of the model carries a wrapper around sampling, which replaces the left
+half of the noise and gives that run's model calls a wrapper that replaces attention values.
 """
 
 import logging
@@ -16,11 +16,19 @@ from torch import Tensor
 from ...inversion.schedule import Schedule
 from ...inversion.solver import relative_error
 from ...inversion.values import TokenGrid, ValueStore
-from .attention import INVERSION_KEY, Options, Writing, uncompiled, writing_options
+from .attention import (
+    INVERSION_KEY,
+    ModelCall,
+    Options,
+    Writing,
+    apply_model_wrapper,
+    uncompiled,
+    wrap_calls,
+    writing_options,
+)  # fmt: skip
 
 log = logging.getLogger(__name__)
 
-RUN = f"{INVERSION_KEY}_run"
 SAME_PICTURE = 0.01
 """Relative difference up to which two latents are the same picture: more than a change of dtype makes."""
 
@@ -40,16 +48,8 @@ class InvertedPicture:
     values: ValueStore
 
 
-@dataclass(frozen=True)
-class _Run:
-    """What is being sampled: for each row of the batch its picture, and the latent's width."""
-
-    rows: tuple[int, ...]
-    width: int
-
-
 @dataclass(frozen=True, eq=False)
-class Injection:
+class InversionReplay:
     """Pictures of one size, all inverted along one schedule; `patch` is the model's patch size in latent pixels."""
 
     pictures: tuple[InvertedPicture, ...]
@@ -58,9 +58,8 @@ class Injection:
 
     def patched(self, model: Any) -> Any:
         """A clone of the model that takes these pictures' diptychs, or the pictures alone."""
-        clone = without_injection(model)
+        clone = without_replay(model)
         clone.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, INVERSION_KEY, self.on_sample)
-        clone.add_wrapper_with_key(WrappersMP.APPLY_MODEL, INVERSION_KEY, self.on_call)
         return clone
 
     def on_sample(
@@ -74,48 +73,14 @@ class Injection:
         rows = tuple(self._picture_of(latent[index : index + 1]) for index in range(len(latent)))
         self._check_sigmas(sigmas)
         noise = noise.clone()
-        for index, picture in enumerate(rows):
-            inverted = self.pictures[picture].noise
-            noise[index : index + 1, ..., : inverted.shape[-1]] = inverted.to(noise)
-        # The run's own copy of the options, which ends with it.
-        executor.class_obj.model_options["transformer_options"][RUN] = _Run(rows, latent.shape[-1])
+        for row, picture in enumerate(rows):
+            noise[row : row + 1, ..., : picture.noise.shape[-1]] = picture.noise.to(noise)
+        run = _Run(rows, self.schedule, self.patch, latent.shape[-1])
+        wrap_calls(executor.class_obj.model_options, run.on_call)
         with uncompiled() if self.pictures[0].values.plan.steps else nullcontext():
             return executor(noise, latent, sampler, sigmas, *args, **kwargs)
 
-    def on_call(
-        self,
-        executor: Any,
-        x: Tensor,
-        t: Tensor,
-        c_concat: Tensor | None = None,
-        c_crossattn: Tensor | None = None,
-        control: Any = None,
-        transformer_options: Options | None = None,
-        **kwargs: Any,
-    ) -> Tensor:
-        """The APPLY_MODEL wrapper; calls outside of sampling pass unchanged."""
-        options = transformer_options or {}
-        if RUN in options:
-            options = self._with_values(options, options[RUN], x, float(t[0]))
-        return executor(x, t, c_concat, c_crossattn, control, options, **kwargs)
-
-    def _with_values(self, options: Options, run: _Run, x: Tensor, sigma: float) -> Options:
-        step, _ = self.schedule.nearest(sigma)
-        found = {picture: self.pictures[picture].values.at(step) for picture in set(run.rows)}
-        # One copy for the whole step, queued before any block needs it where the device allows that.
-        to_device = comfy.model_management.cast_to_device
-        held = {picture: to_device(v, x.device, v.dtype) for picture, v in found.items() if v is not None}
-        if not held:
-            return options
-        *_, height, width = self.pictures[0].source.shape
-        check_whole(x, height, run.width)
-        grid = TokenGrid(height // self.patch, x.shape[-1] // self.patch, width // self.patch)
-        plan = self.pictures[0].values.plan
-        # Conditionings that fit into memory together come one after the other in the batch.
-        values = [held[run.rows[index % len(run.rows)]] for index in range(len(x))]
-        return writing_options(options, Writing(grid, plan.positions, values))
-
-    def _picture_of(self, latent: Tensor) -> int:
+    def _picture_of(self, latent: Tensor) -> InvertedPicture:
         height, width = self.pictures[0].source.shape[-2:]
         if latent.shape[-2] != height or latent.shape[-1] not in (width, 2 * width):
             raise InversionError(
@@ -123,9 +88,9 @@ class Injection:
                 f"{2 * width * 8} x {height * 8} was inverted. {CONNECT}"
             )
         left = latent[..., :width].float().cpu()
-        for index, picture in enumerate(self.pictures):
+        for picture in self.pictures:
             if relative_error(left, picture.source) <= SAME_PICTURE:
-                return index
+                return picture
         raise InversionError(f"The latent's left half is not the picture that was inverted. {CONNECT}")
 
     def _check_sigmas(self, sigmas: Tensor) -> None:
@@ -143,11 +108,37 @@ class Injection:
             )
 
 
-def without_injection(model: Any) -> Any:
+@dataclass(frozen=True, eq=False)
+class _Run:
+    """One sampling run: the picture of each row of the batch, and the width of the latent."""
+
+    rows: tuple[InvertedPicture, ...]
+    schedule: Schedule
+    patch: int
+    width: int
+
+    @apply_model_wrapper
+    def on_call(self, call: ModelCall, x: Tensor, sigma: float, options: Options) -> Tensor:
+        """The APPLY_MODEL wrapper."""
+        step, _ = self.schedule.nearest(sigma)
+        kept = {picture: values for picture in self.rows if (values := picture.values.at(step)) is not None}
+        if not kept:
+            return call(options)
+        # One copy for the whole step, queued before any block needs it where the device allows that.
+        to_device = comfy.model_management.cast_to_device
+        kept = {picture: to_device(values, x.device, values.dtype) for picture, values in kept.items()}
+        *_, height, width = self.rows[0].source.shape
+        check_whole(x, height, self.width)
+        grid = TokenGrid(height // self.patch, x.shape[-1] // self.patch, width // self.patch)
+        # Conditionings that fit into memory together come one after the other in the batch.
+        rows = [kept[self.rows[index % len(self.rows)]] for index in range(len(x))]
+        return call(writing_options(options, Writing(grid, self.rows[0].values.plan.positions, rows)))
+
+
+def without_replay(model: Any) -> Any:
     """A clone of the model without any inverted pictures."""
     clone = model.clone()
-    for kind in (WrappersMP.OUTER_SAMPLE, WrappersMP.APPLY_MODEL):
-        clone.remove_wrappers_with_key(kind, INVERSION_KEY)
+    clone.remove_wrappers_with_key(WrappersMP.OUTER_SAMPLE, INVERSION_KEY)
     return clone
 
 

@@ -1,60 +1,43 @@
-"""A sampler object that goes from the picture up to noise, and records attention values on its way."""
+"""A sampler that goes from the picture to noise instead of back, and the recording of attention values on its way."""
 
 from collections.abc import Callable
 from typing import Any
 
 import comfy.samplers
 import comfyui_version
-from comfy.patcher_extension import WrappersMP
 from torch import Tensor
 
 from ...inversion.schedule import Schedule
 from ...inversion.solver import Inverted, invert
 from ...inversion.values import TokenGrid, ValueStore
 from ..interrupts import poll
-from .attention import INVERSION_KEY, Options, Reading, reading_options
+from .attention import ModelCall, Options, Reading, apply_model_wrapper, reading_options, wrap_calls
 from .model import InversionError, check_whole
 
 AfterStep = Callable[[Tensor, Tensor], None]
-"""Told of each step's prediction of the picture and its state, `1 c h w`."""
+"""Called after each step with its prediction of the picture and its state, `1 c h w`."""
 
 
 class Recorder:
-    """Reads the values of every model call in a step that is kept; those of the step's last call stay."""
+    """Records the attention values of the steps whose values are kept: of each step those of its last model call."""
 
     def __init__(self, values: ValueStore, grid: TokenGrid, size: tuple[int, int], schedule: Schedule) -> None:
         self._values, self._grid, self._size, self._schedule = values, grid, size, schedule
         self._last: dict[Any, Tensor | None] = {}
 
-    def patched(self, model: Any) -> Any:
-        """A clone of the model that is recorded."""
-        clone = model.clone()
-        clone.add_wrapper_with_key(WrappersMP.APPLY_MODEL, INVERSION_KEY, self.on_call)
-        return clone
-
-    def on_call(
-        self,
-        executor: Any,
-        x: Tensor,
-        t: Tensor,
-        c_concat: Tensor | None = None,
-        c_crossattn: Tensor | None = None,
-        control: Any = None,
-        transformer_options: Options | None = None,
-        **kwargs: Any,
-    ) -> Tensor:
+    @apply_model_wrapper
+    def on_call(self, call: ModelCall, x: Tensor, sigma: float, options: Options) -> Tensor:
         """The APPLY_MODEL wrapper.
 
         Raises:
             InversionError: the model's blocks do not show their values.
         """
         check_whole(x, *self._size)
-        # Before the call, which needs memory for the next ones.
+        # Freed before the call, which needs the memory for its own.
         self._last = {}
-        step, _ = self._schedule.nearest(float(t[0]))
+        step, _ = self._schedule.nearest(sigma)
         reading = Reading(self._grid, self._values.plan.positions, self._values.wants(step))
-        options = reading_options(transformer_options or {}, reading)
-        output = executor(x, t, c_concat, c_crossattn, control, options, **kwargs)
+        output = call(reading_options(options, reading))
         missing = [f"{kind} {index}" for kind, index in self._values.plan.blocks if (kind, index) not in reading.found]
         if missing:
             raise InversionError(
@@ -66,7 +49,7 @@ class Recorder:
         return output
 
     def keep(self, step: int) -> None:
-        """Keep what the last call showed as the values of `step`."""
+        """Keep the values of the last call as those of `step`."""
         if self._values.wants(step):
             kept = []
             for block in self._values.plan.blocks:
@@ -77,8 +60,8 @@ class Recorder:
             self._last = {}
 
 
-class Upwards(comfy.samplers.Sampler):
-    """Inverts the latent that it is given; the sigmas are the schedule's, and there is no noise to add."""
+class InversionSampler(comfy.samplers.Sampler):
+    """Inverts the latent that it is given along its schedule; no noise is added."""
 
     def __init__(self, schedule: Schedule, corrections: int, recorder: Recorder, after_step: AfterStep) -> None:
         self._schedule, self._corrections = schedule, corrections
@@ -98,8 +81,9 @@ class Upwards(comfy.samplers.Sampler):
         denoise_mask: Tensor | None = None,  # noqa: ARG002
         disable_pbar: bool = False,  # noqa: ARG002
     ) -> Tensor:
-        """The host's call; the result is in `result` and `noise`, because the host scales what this answers."""
+        """Called by the host. What counts is in `result` and `noise`, because the host scales what this returns."""
         x0 = latent_image
+        wrap_calls(extra_args["model_options"], self._recorder.on_call)
 
         def velocity(x: Tensor, sigma: float) -> Tensor:
             nonlocal x0

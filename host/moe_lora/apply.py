@@ -1,8 +1,8 @@
 """Putting a MoE-LoRA on a model: ordinary layers as weight patches, routed layers for the time of each model call.
 
 Routed layers depend on the activations, so they cannot be merged into weights. They live in a patcher of their own,
-which the host counts, loads and offloads beside the model, and an APPLY_MODEL wrapper puts them in front of their
-Linears while the diffusion model runs. Nothing outlives that call, whatever ends it.
+which the host counts, loads and offloads beside the model, and an APPLY_MODEL wrapper replaces the forward of their
+Linears while the diffusion model runs. The forwards are put back when that call ends, also by an exception.
 """
 
 import math
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from ...moe_lora.errors import AdapterError, ModelMismatchError
 from ...moe_lora.routed import RoutedWeights
-from .experts import HeldAdapter, RoutedBank
+from .experts import HeldAdapter, RoutedExperts
 from .flux_model import inner_path, way_out
 from .plain import host_patches
 
@@ -51,7 +51,7 @@ class Strengths:
 
 
 def apply_adapter(model: Any, held: HeldAdapter, strengths: Strengths) -> Any:
-    """A clone of the model with the adapter on it; the model itself is not touched, also not by a failure.
+    """A clone of the model with the adapter on it. The model itself stays as it is, also when this fails.
 
     Raises:
         FileError: the ordinary part is incomplete.
@@ -64,14 +64,14 @@ def apply_adapter(model: Any, held: HeldAdapter, strengths: Strengths) -> Any:
     patches = host_patches(model, adapter)
     patched = model.clone()
     if strengths.overall == 0:
-        # Adding zero times the patch would still round the weights again.
+        # The host would compute and round every weight again for a patch of strength 0.
         return patched
     left_out = set(patches) - set(patched.add_patches(patches, strengths.overall))
     if left_out:
         raise ModelMismatchError(f"ComfyUI would not patch {min(map(str, left_out))} of this model. {way_out(model)}")
     if adapter.routed and strengths.routed != 0:
         key = f"{MOE_LORA_KEY}_{sum(name.startswith(MOE_LORA_KEY) for name in patched.additional_models)}"
-        patched.set_additional_models(key, [held.bank_for(patched)])
+        patched.set_additional_models(key, [held.experts_for(patched)])
         patched.add_wrapper_with_key(WrappersMP.APPLY_MODEL, key, _Routing(key, strengths, inner))
     return patched
 
@@ -79,7 +79,7 @@ def apply_adapter(model: Any, held: HeldAdapter, strengths: Strengths) -> Any:
 def routed_bytes(model: Any, patched: Any) -> int:
     """Memory of the routed layers that `apply_adapter` put beside `model` to make `patched`."""
     added = patched.additional_models.keys() - model.additional_models.keys()
-    return sum(bank.model_size() for key in added for bank in patched.additional_models[key])
+    return sum(experts.model_size() for key in added for experts in patched.additional_models[key])
 
 
 def _check_routed(model: Any, routed: Sequence[RoutedWeights], inner: str) -> None:
@@ -110,8 +110,11 @@ def _check_top_k(routed: Sequence[RoutedWeights], top_k: int) -> None:
 
 
 @dataclass(frozen=True)
-class _Placed:
-    """A function that stands in for a Linear's forward, and what it was made from."""
+class _Replacement:
+    """A function that replaces a Linear's forward during a call, and what it was made from.
+
+    `before` is the forward that was set on the Linear itself by somebody else; None without one.
+    """
 
     linear: nn.Module
     before: Forward | None
@@ -133,31 +136,33 @@ class _Routing:
     key: str
     strengths: Strengths
     inner: str = ""
-    placed: weakref.WeakKeyDictionary[nn.Module, dict[str, _Placed]] = field(default_factory=weakref.WeakKeyDictionary)
+    kept: weakref.WeakKeyDictionary[nn.Module, dict[str, _Replacement]] = field(
+        default_factory=weakref.WeakKeyDictionary
+    )
 
     def __call__(self, executor: Any, *args: Any, **kwargs: Any) -> Any:
         patcher = executor.class_obj.current_patcher
-        banks = patcher.get_additional_models_with_key(self.key) if patcher is not None else ()
-        if len(banks) != 1:
+        held = patcher.get_additional_models_with_key(self.key) if patcher is not None else ()
+        if len(held) != 1:
             raise AdapterError(
                 "The experts of the MoE-LoRA are no longer with this model: a node after MoELoRALoader removed them. "
                 "Put MoELoRALoader directly before the sampler."
             )
         model = executor.class_obj.diffusion_model
-        # torch.compile's stand-in changes with every TorchCompileModel; what it stands for does not.
+        # Every TorchCompileModel makes a new module around it; the module inside stays the same.
         model = getattr(model, "_orig_mod", model)
-        with _standing_in(self._forwards(model, banks[0].model)):
+        with _replaced(self._replacements(model, held[0].model)):
             return executor(*args, **kwargs)
 
-    def _forwards(self, model: nn.Module, bank: RoutedBank) -> Mapping[str, _Placed]:
-        placed = self.placed.setdefault(model, {})
-        for path, layer in zip(bank.paths, bank.layers, strict=True):
+    def _replacements(self, model: nn.Module, experts: RoutedExperts) -> Mapping[str, _Replacement]:
+        kept = self.kept.setdefault(model, {})
+        for path, layer in zip(experts.paths, experts.layers, strict=True):
             linear = comfy.utils.get_attr(model, f"{self.inner.removeprefix('_orig_mod.')}{path}")
             before = linear.__dict__.get("forward")
-            if path not in placed or not placed[path].made_from(linear, before, layer):
+            if path not in kept or not kept[path].made_from(linear, before, layer):
                 forward = _with_experts(before or type(linear).forward.__get__(linear), layer, self.strengths)
-                placed[path] = _Placed(linear, before, layer, forward)
-        return placed
+                kept[path] = _Replacement(linear, before, layer, forward)
+        return kept
 
 
 def _with_experts(base: Forward, layer: nn.Module, strengths: Strengths) -> Forward:
@@ -170,16 +175,16 @@ def _with_experts(base: Forward, layer: nn.Module, strengths: Strengths) -> Forw
 
 
 @contextmanager
-def _standing_in(placed: Mapping[str, _Placed]) -> Iterator[None]:
-    put: list[_Placed] = []
+def _replaced(replacements: Mapping[str, _Replacement]) -> Iterator[None]:
+    done: list[_Replacement] = []
     try:
-        for one in placed.values():
-            put.append(one)
-            one.linear.forward = one.forward
+        for replacement in replacements.values():
+            done.append(replacement)
+            replacement.linear.forward = replacement.forward
         yield
     finally:
-        for one in reversed(put):
-            if one.before is None:
-                one.linear.__dict__.pop("forward", None)
+        for replacement in reversed(done):
+            if replacement.before is None:
+                replacement.linear.__dict__.pop("forward", None)
             else:
-                one.linear.forward = one.before
+                replacement.linear.forward = replacement.before

@@ -14,11 +14,12 @@ from ...moe_lora.checkpoint import Adapter
 from ...moe_lora.layer import RoutedLoRA, add_product, has_float32_product, project
 from ...moe_lora.routed import DTYPES, RoutedWeights
 
-BankKey = tuple[torch.dtype, torch.device, torch.device]
+Placement = tuple[torch.dtype, torch.device, torch.device]
+"""The experts' dtype, load device and offload device."""
 
 
 class _Down(comfy.ops.manual_cast.Linear):
-    """`layer.Down` with a weight that the host moves and casts per call."""
+    """`layer.project` with a weight that the host moves and casts per call."""
 
     float32_product = False
 
@@ -29,14 +30,8 @@ class _Down(comfy.ops.manual_cast.Linear):
         return projected
 
 
-class _Float32Down(_Down):
-    """For devices whose products of half-precision tensors can stay in float32."""
-
-    float32_product = True
-
-
 class _Up(comfy.ops.manual_cast.Linear):
-    """`layer.Up` with a weight that the host moves and casts per call."""
+    """`layer.add_product` with a weight that the host moves and casts per call."""
 
     def forward_comfy_cast_weights(self, hidden: Tensor, base: Tensor) -> Tensor:
         weight, bias, stream = comfy.ops.cast_bias_weight(self, hidden, offloadable=True)
@@ -45,7 +40,7 @@ class _Up(comfy.ops.manual_cast.Linear):
         return added
 
 
-class RoutedBank(nn.Module):
+class RoutedExperts(nn.Module):
     """The routed layers of one adapter, with the paths of their Linears in the diffusion model."""
 
     def __init__(self, routed: Sequence[RoutedWeights], dtype: torch.dtype, float32_product: bool) -> None:
@@ -53,52 +48,55 @@ class RoutedBank(nn.Module):
         self.float32_product = float32_product
         self.paths = tuple(weights.path for weights in routed)
         self.layers = nn.ModuleList(_routed_layer(weights, dtype, float32_product) for weights in routed)
-        self.requires_grad_(False)
-        state = {}
-        for index, weights in enumerate(routed):
-            down, up = weights.stacked(dtype)
-            state |= {f"layers.{index}.down.weight": down, f"layers.{index}.up.weight": up}
-        self.load_state_dict(state, strict=True, assign=True)
         comfy.model_management.archive_model_dtypes(self)
 
 
 def _routed_layer(weights: RoutedWeights, dtype: torch.dtype, float32_product: bool) -> RoutedLoRA:
-    down = _Float32Down if float32_product else _Down
-    sizes = (weights.in_features, weights.out_features, weights.experts, weights.rank)
-    return RoutedLoRA(*sizes, weights.scale, down=down, up=_Up, dtype=dtype, device="meta")
+    down, up = (_linear(kind, weight) for kind, weight in zip((_Down, _Up), weights.stacked(dtype), strict=True))
+    down.float32_product = float32_product
+    return RoutedLoRA(down, up, weights.experts, weights.rank, weights.scale)
+
+
+def _linear(kind: type[nn.Module], weight: Tensor) -> Any:
+    outputs, inputs = weight.shape
+    linear = kind(inputs, outputs, bias=False, dtype=weight.dtype, device="meta")
+    linear.requires_grad_(False)
+    linear.load_state_dict({"weight": weight}, strict=True, assign=True)
+    return linear
 
 
 @dataclass(frozen=True, eq=False)
 class HeldAdapter:
-    """A file that was read, and its routed layers as patchers: one for each dtype and device they were needed in."""
+    """A file that was read, and its experts as patchers: one for each dtype and device they were needed in."""
 
     adapter: Adapter
-    banks: dict[BankKey, Any] = field(default_factory=dict)
+    experts: dict[Placement, Any] = field(default_factory=dict)
 
-    def bank_for(self, model: Any) -> Any:
-        """A patcher with the routed layers, in the model's compute dtype and on its devices."""
-        key = (_compute_dtype(model, self.adapter), model.load_device, model.offload_device)
-        held = self.banks.get(key)
-        # A device may have had no memory left when it was asked.
+    def experts_for(self, model: Any) -> Any:
+        """A patcher with the experts, in the model's compute dtype and on its devices."""
+        placement = (_compute_dtype(model, self.adapter), model.load_device, model.offload_device)
+        held = self.experts.get(placement)
+        # A device may have had no memory left when the product was tried.
         if held is None or (not held.model.float32_product and has_float32_product(model.load_device)):
-            self.banks[key] = _bank_patcher(self.adapter, *key)
-        return self.banks[key].clone()
+            self.experts[placement] = _patcher(self.adapter, *placement)
+        return self.experts[placement].clone()
 
 
-def _bank_patcher(
+def _patcher(
     adapter: Adapter,
     dtype: torch.dtype,
     load_device: torch.device,
     offload_device: torch.device,
     disable_dynamic: bool = False,
 ) -> Any:
-    patcher = comfy.model_patcher.ModelPatcher
+    kind = comfy.model_patcher.ModelPatcher
     if not disable_dynamic:
-        patcher = getattr(comfy.model_patcher, "CoreModelPatcher", patcher)
-    bank = patcher(RoutedBank(adapter.routed, dtype, has_float32_product(load_device)), load_device, offload_device)
+        kind = getattr(comfy.model_patcher, "CoreModelPatcher", kind)
+    experts = RoutedExperts(adapter.routed, dtype, has_float32_product(load_device))
+    patcher = kind(experts, load_device, offload_device)
     # A clone for another GPU, or without dynamic memory, makes its own weights with this.
-    bank.cached_patcher_init = (_bank_patcher, (adapter, dtype, load_device, offload_device))
-    return bank
+    patcher.cached_patcher_init = (_patcher, (adapter, dtype, load_device, offload_device))
+    return patcher
 
 
 def _compute_dtype(model: Any, adapter: Adapter) -> torch.dtype:

@@ -12,7 +12,7 @@ from ...moe_lora.files import SUFFIXES
 from .experts import HeldAdapter
 
 KEPT = 2
-"""A file and one chained to it. Of the paper's, one costs 0.43 GB of RAM: what stayed on disk could be overwritten."""
+"""Two, for chained loaders. The paper's file takes 0.43 GB of RAM; on disk it could be overwritten while in use."""
 
 _held: OrderedDict[tuple[str, int, int], HeldAdapter] = OrderedDict()
 
@@ -42,7 +42,7 @@ def held_adapter(name: str) -> HeldAdapter:
 
 
 def fingerprint(name: str) -> str:
-    """Changes when the file does, without reading it. A hash: the host saves it in pictures, where no path belongs."""
+    """Changes when the file does, without reading it. A hash, because the host saves it in pictures: no paths there."""
     return hashlib.sha256(repr(_version(name)).encode()).hexdigest()
 
 

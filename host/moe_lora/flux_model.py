@@ -1,4 +1,4 @@
-"""Where a model keeps FLUX.1's layers, and what to say to somebody whose model does not have them."""
+"""Where a model keeps FLUX.1's layers, and the advice in errors about a model that does not have them."""
 
 from typing import Any
 
@@ -31,7 +31,7 @@ def inner_path(model: Any) -> str:
 
 
 def way_out(model: Any) -> str:
-    """The last sentence for a file that does not fit the model: to load FLUX.1-Fill is no help when it is loaded."""
+    """The advice for a file that does not fit the model: to load FLUX.1-Fill, unless it is what is loaded."""
     config = getattr(model.model.model_config, "unet_config", {})
     if not _is_flux1(model) or config.get("in_channels") != FILL_CHANNELS:
         return LOAD_FILL
@@ -45,7 +45,7 @@ def way_out(model: Any) -> str:
 
 
 def _is_flux(module: nn.Module) -> bool:
-    # Its own children: torch.compile's stand-in answers with those of what it stands for, under other names of weights.
+    # Its own children: the module that torch.compile makes forwards attributes, but its weights have other names.
     children = dict(module.named_children())
     return isinstance(children.get("double_blocks"), nn.ModuleList) and "single_blocks" in children
 
@@ -56,7 +56,7 @@ def _is_flux1(model: Any) -> bool:
 
 
 def _is_wrapper(model: Any) -> bool:
-    """Whether the model says that it is FLUX.1, but something else than the host's FLUX computes it."""
+    """Whether the model's configuration is FLUX.1's, but its diffusion model is not the host's FLUX."""
     return _is_flux1(model) and not _is_flux(model.model.diffusion_model)
 
 

@@ -1,4 +1,4 @@
-"""What PEFT can train beside the two matrices of a LoRA, and the host's loader drops: DoRA's magnitudes, and biases."""
+"""DoRA's magnitudes and the biases of the second matrices: PEFT can train both, and the host's loader drops them."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -36,8 +36,8 @@ class PeftDoRA(LoRAAdapter):
             for part in (up, down, magnitude)
         )
         scale = 1.0 if alpha is None else alpha / down.shape[0]
-        # The function puts the file's rows into the host's order; the only one that the host has for FLUX.1 exchanges
-        # two halves, so that it leads back as well.
+        # The function puts the file's rows into the host's order. The only one that the host has for FLUX.1 exchanges
+        # two halves, so it is its own inverse.
         base = function(weight.to(intermediate_dtype))
         merged = torch.addmm(base, up, down, alpha=scale)
         trained = merged * (magnitude.reshape(-1, 1) / torch.linalg.vector_norm(merged, dim=1, keepdim=True))
@@ -46,7 +46,7 @@ class PeftDoRA(LoRAAdapter):
 
 
 def make_dora(patches: dict[Any, Any], key_map: Mapping[str, Any], adapter: Adapter) -> None:
-    """Give the patches of the layers with a magnitude DoRA's meaning."""
+    """Replace the patches of the layers with a magnitude by `PeftDoRA`."""
     for name, magnitude in adapter.plain.items():
         if name.endswith(MAGNITUDE):
             target = key_map[name.removesuffix(MAGNITUDE)]
@@ -55,7 +55,7 @@ def make_dora(patches: dict[Any, Any], key_map: Mapping[str, Any], adapter: Adap
 
 
 def add_biases(patches: dict[Any, Any], key_map: Mapping[str, Any], adapter: Adapter) -> None:
-    """Patches for the biases of the second matrices: what they add to a layer's output is its bias's to take.
+    """Add patches of the layers' biases for the biases of the second matrices.
 
     Raises:
         ModelMismatchError: two parts of the file change the same bias.

@@ -1,4 +1,4 @@
-"""Ordinary LoRA tensors through the host's own loader, with every tensor accounted for."""
+"""Patches for the ordinary LoRA layers, made by the host's own loader; every tensor is used, or an error names it."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -17,18 +17,6 @@ from .shapes import check_targets
 Target = str | tuple[Any, ...]
 
 
-class _Watched(dict[str, Tensor]):
-    """Remembers which values were asked for: the host reports the keys that it dropped to its log only."""
-
-    def __init__(self, tensors: Mapping[str, Tensor]) -> None:
-        super().__init__(tensors)
-        self.read: set[str] = set()
-
-    def __getitem__(self, key: str) -> Tensor:
-        self.read.add(key)
-        return super().__getitem__(key)
-
-
 def host_patches(model: Any, adapter: Adapter) -> dict[Target, Any]:
     """The host's weight patches for the ordinary layers of an adapter.
 
@@ -40,13 +28,16 @@ def host_patches(model: Any, adapter: Adapter) -> dict[Target, Any]:
         name: tensor for name, tensor in adapter.plain.items() if not name.endswith((layouts.BIAS, layouts.MAGNITUDE))
     }
     # Of a layout that the host converts as a whole, these are the host's too.
-    converted = _Watched(comfy.lora_convert.convert_lora(dict(adapter.plain if adapter.layout else known)))
+    converted = comfy.lora_convert.convert_lora(dict(adapter.plain if adapter.layout else known))
     key_map = _key_map(model)
     try:
         patches = comfy.lora.load_lora(converted, key_map, log_missing=False)
     except KeyError as error:
         raise FileError(f"{error.args[0]} is missing: the file holds only the other part of it. {DOWNLOAD}") from error
-    _check_all_used(converted, patches, adapter, model)
+    # The host only logs what it drops.
+    used = _used(converted, patches)
+    if dropped := [key for key in converted if key not in used]:
+        raise ModelMismatchError(_why_dropped(dropped, adapter, model))
     names = {id(tensor): adapter.keys.get(name, name) for name, tensor in (*adapter.plain.items(), *converted.items())}
     if adapter.layout is None:
         make_dora(patches, key_map, adapter)
@@ -56,7 +47,7 @@ def host_patches(model: Any, adapter: Adapter) -> dict[Target, Any]:
 
 
 def _key_map(model: Any) -> dict[str, Target]:
-    """The host's names of weights; where its FLUX lies in a wrapper, under the names that it would have without."""
+    """The host's names of LoRA layers and the weights they stand for, as without a wrapper around its FLUX."""
     names = comfy.lora.model_lora_keys_unet(model.model, {})
     inner = inner_path(model)
     if not inner:
@@ -73,20 +64,15 @@ def _key_map(model: Any) -> dict[str, Target]:
     return {name: moved(target) for name, target in (names | plain).items()}
 
 
-def _check_all_used(tensors: _Watched, patches: Mapping[Target, Any], adapter: Adapter, model: Any) -> None:
-    used = {id(tensor) for patch in patches.values() for tensor in _tensors(patch)}
-    # The host turns these two kinds into numbers; the tensors themselves do not get into the patches.
-    numbers = {key for key in tensors.read if key.endswith((".alpha", ".reshape_weight"))}
-    bases = {
-        key.rpartition(".lora")[0] or key.rpartition(".")[0] for key, value in tensors.items() if id(value) in used
-    }
-    dropped = [
-        key
-        for key, value in tensors.items()
-        if id(value) not in used and not (key in numbers and key.rpartition(".")[0] in bases)
-    ]
-    if dropped:
-        raise ModelMismatchError(_why_dropped(dropped, adapter, model))
+def _used(tensors: Mapping[str, Tensor], patches: Mapping[Target, Any]) -> set[str]:
+    """The keys that the host made its patches from."""
+    patched = {id(tensor) for patch in patches.values() for tensor in _tensors(patch)}
+    used = {key for key, tensor in tensors.items() if id(tensor) in patched}
+    # Of these two kinds the patches hold numbers, not the tensors: an alpha beside any part of its layer, a new shape
+    # beside a pair of matrices.
+    layers = {key.rpartition(".lora")[0] or key.rpartition(".")[0] for key in used}
+    pairs = {key.rpartition(".lora")[0] for key in used}
+    return used | {f"{layer}.alpha" for layer in layers} | {f"{layer}.reshape_weight" for layer in pairs}
 
 
 def _why_dropped(dropped: list[str], adapter: Adapter, model: Any) -> str:

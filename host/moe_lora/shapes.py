@@ -1,4 +1,4 @@
-"""Whether the patches of a LoRA fit the weights they go to: the host leaves out what does not when sampling starts."""
+"""Whether the patches of a LoRA fit their weights. The host finds out when sampling starts."""
 
 import math
 from collections.abc import Mapping
