@@ -180,3 +180,15 @@ def test_translations_name_exactly_what_there_is(locale):
         assert [text for text in compiled if not text or COMPILED.search(text)] == [], node
         assert entry["description"] != schema.description
         assert not {port.tooltip for port in schema.inputs} & {port["tooltip"] for port in ports}, node
+
+
+def test_judges_have_a_category_of_their_own_in_every_language():
+    categories = {node: schema.category for node, schema in SCHEMAS.items()}
+    assert {node for node in categories if node.startswith("EditJudge")} == {
+        node for node, category in categories.items() if category == "ICEdit/judges"
+    }
+    assert set(categories.values()) == {"ICEdit", "ICEdit/judges"}
+    for locale in TRANSLATIONS:
+        main = json.loads((PACK / "locales" / locale / "main.json").read_text(encoding="utf-8"))
+        # The page looks each part of a category up by itself; the pack's own name stays.
+        assert set(main["nodeCategories"]) == {"judges"}
