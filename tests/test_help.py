@@ -89,6 +89,20 @@ def test_the_tables_name_every_input_and_output_with_range_and_default(node, loc
     assert all(len(row) == 2 and row[1] for row in rows)
 
 
+@pytest.mark.parametrize(("node", "locale"), PAGES)
+def test_every_row_says_more_than_the_tooltip(node, locale):
+    """A reader of the page has read the tooltip: the row adds when to change the input, or what it does to a run."""
+    page, schema = page_of(node, locale), SCHEMAS[node]
+    words = None if locale == "en" else TRANSLATIONS[locale][node]
+    inputs, outputs, _ = HEADINGS[locale]
+    for heading, ports, part in ((inputs, schema.inputs, "inputs"), (outputs, schema.outputs, "outputs")):
+        if part == "outputs" and node.startswith("EarlyFilterSampler"):
+            continue  # a section of its own says more about them
+        tooltips = [port.tooltip for port in ports] if words is None else [p["tooltip"] for p in words[part].values()]
+        repeated = [row[0] for row, tooltip in zip(page.rows(heading), tooltips, strict=True) if row[1] == tooltip]
+        assert repeated == []
+
+
 @pytest.mark.parametrize("node", SCHEMAS)
 def test_translations_have_the_same_parts_as_the_english_page(node):
     english = page_of(node, "en")
