@@ -6,7 +6,6 @@ Needs no model: the right panel gets a painted edit. Peak extra memory is the hi
 the source and its region loaded, in a fresh process for each case; the result and its mask count as extra.
 """
 
-import importlib.util
 import json
 import subprocess
 import sys
@@ -14,8 +13,8 @@ import time
 from pathlib import Path
 
 import torch
+from in_process import load_pack
 
-PACK = Path(__file__).resolve().parent.parent
 CASES = {
     "1_mp_blend": (1224, 816, False),
     "6_mp_blend": (3000, 2000, False),
@@ -88,11 +87,7 @@ def resident(kind: str) -> float:
 
 def main() -> None:
     if len(sys.argv) > 1:
-        spec = importlib.util.spec_from_file_location(
-            "icedit", PACK / "diptych" / "__init__.py", submodule_search_locations=[str(PACK)]
-        )
-        assert spec is not None
-        sys.modules["icedit"] = importlib.util.module_from_spec(spec)
+        load_pack()
         name = sys.argv[1]
         print(json.dumps(measure(*CASES[name]) if name in CASES else measure_change(*PANELS[name])))
         return

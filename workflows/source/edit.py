@@ -1,11 +1,11 @@
 """The edit workflows: one chain from picture to picture, with a plain or a routed LoRA."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from .graph import ROOM, TITLE_BAR, TOP, Graph, Node, NodeInfo, Output, Port
-from .models import CLIP_L, FLUX_FILL, MOE_LORA, NORMAL_LORA, QWEN3_VL, T5, VAE
+from .models import CLIP_L, FLUX_FILL, MOE_LORA, NORMAL_LORA, QWEN3_VL, T5, VAE, ModelFile
 
 EXAMPLE_PICTURE = "example.png"
 INSTRUCTION = "make her hair dark green"
@@ -22,16 +22,12 @@ MODELS_NOTE = """## Models
 
 | file | folder in `ComfyUI/models` |
 | --- | --- |
-| [{fill}]({fill_url}) | `diffusion_models` |
-| [{clip}]({clip_url}) | `text_encoders` |
-| [{t5}]({t5_url}) | `text_encoders` |
-| [{vae}]({vae_url}) | `vae` |
-| [{lora}]({lora_url}) | `loras` |
+{rows}
 
-The LoRA downloads as `pytorch_lora_weights.safetensors`: **rename it** to `{lora}`.
+{remark}
 
 **8 to 12 GB of VRAM**: set weight_dtype of *Load Diffusion Model* to `fp8_e4m3fn`, or replace it by *Unet Loader
-(GGUF)* of the ComfyUI-GGUF pack, with a GGUF of FLUX.1-Fill in `diffusion_models`."""
+(GGUF)* of the ComfyUI-GGUF pack, with a GGUF of {model} in `diffusion_models`."""
 
 FILTER_NOTE = """## The early filter
 
@@ -62,12 +58,12 @@ Not the edit you wanted? Change the **seed** first: results differ a lot from se
 def icedit(info: NodeInfo) -> Graph:
     """FLUX.1-Fill with the ordinary ICEdit LoRA."""
     graph = Graph("icedit", info)
-    model = _flux_fill(graph)
+    model = flux(graph, FLUX_FILL)
     lora = graph.add(
         "LoraLoaderModelOnly",
         graph.below(20),
         (330, 100),
-        values={"model": model["MODEL"], "lora_name": NORMAL_LORA["name"], "strength_model": 1.0},
+        values={"model": model, "lora_name": NORMAL_LORA["name"], "strength_model": 1.0},
         models=[NORMAL_LORA],
     )
     _edit(graph, lora["MODEL"], ksampler)
@@ -92,24 +88,21 @@ def icedit_early_filter(info: NodeInfo) -> Graph:
     return graph
 
 
-def _flux_fill(graph: Graph) -> Node:
-    return graph.add(
-        "UNETLoader",
-        graph.below(20),
-        (330, 100),
-        values={"unet_name": FLUX_FILL["name"], "weight_dtype": "default"},
-        models=[FLUX_FILL],
-    )
+def flux(graph: Graph, model: ModelFile) -> Output:
+    """A FLUX model, loaded."""
+    values = {"unet_name": model["name"], "weight_dtype": "default"}
+    return graph.add("UNETLoader", graph.below(20), (330, 100), values=values, models=[model])["MODEL"]
 
 
 def moe_lora(graph: Graph) -> Output:
-    model = _flux_fill(graph)
+    """FLUX.1-Fill with the mixture of LoRA experts, loaded."""
+    model = flux(graph, FLUX_FILL)
     lora = graph.add(
         "MoELoRALoader",
         graph.below(20),
         (330, 200),
         values={
-            "model": model["MODEL"],
+            "model": model,
             "lora_name": MOE_LORA["name"],
             "strength": 1.0,
             "expert_strength": 1.0,
@@ -171,13 +164,8 @@ def edit(
     instruction: str | Port,
     add_sampler: Callable[[Graph, Prepared], Output],
 ) -> tuple[Node, Output]:
-    """From the picture to the edited latent; `picture` are Create Diptych's values, which is returned too."""
-    diptych = graph.add(
-        "DiptychCreate",
-        graph.below(420),
-        (340, 510),
-        values={"panel_width": 512, "right_panel": "copy", **picture},
-    )
+    """From the picture to the edited latent. `picture` are values of Create Diptych; that node is returned first."""
+    diptych = create_diptych(graph, picture)
     text = graph.add(
         "InContextEditInstruction",
         graph.below(420),
@@ -187,20 +175,30 @@ def edit(
     return diptych, filled(graph, models, diptych, text, add_sampler)
 
 
+def create_diptych(graph: Graph, picture: dict[str, Any]) -> Node:
+    """Create Diptych with some of its values given."""
+    values = {"panel_width": 512, "right_panel": "copy", **picture}
+    return graph.add("DiptychCreate", graph.below(420), (340, 510), values=values)
+
+
+def zeroed(graph: Graph, text: Node) -> Output:
+    """The negative conditioning that a sampler asks for and cfg 1 does not use."""
+    values = {"conditioning": text["In_context"]}
+    return graph.add("ConditioningZeroOut", graph.below(830), (400, 40), values=values)["CONDITIONING"]
+
+
 def filled(
     graph: Graph, models: Models, diptych: Node, text: Node, add_sampler: Callable[[Graph, Prepared], Output]
 ) -> Output:
     """The latent whose masked panel the sampler fills, the other one kept."""
-    negative = graph.add(
-        "ConditioningZeroOut", graph.below(830), (400, 40), values={"conditioning": text["In_context"]}
-    )
+    negative = zeroed(graph, text)
     conditioning = graph.add(
         "ICEFConditioning",
         graph.below(830),
         (400, 160),
         values={
             "In_context": text["In_context"],
-            "negative": negative["CONDITIONING"],
+            "negative": negative,
             "vae": models.vae,
             "diptych": diptych["diptych"],
             "maskDiptych": diptych["maskDiptych"],
@@ -339,7 +337,7 @@ def _frame(graph: Graph, title: str, width: int, left: int, *further: int) -> No
     graph.group(title, (left - 20, -TITLE, width, foot + ROOM + TITLE))
 
 
-def _notes(graph: Graph, lora: dict[str, str]) -> None:
+def _notes(graph: Graph, lora: ModelFile) -> None:
     frames(graph)
     graph.note(graph.below(-480), (440, 340), "How to use", USE_NOTE)
     models_note(graph, graph.below(-480), lora)
@@ -354,11 +352,15 @@ def frames(graph: Graph, titles: tuple[str, str, str, str] = TITLES) -> None:
     _frame(graph, pictures, 1040, 1300, 1740)
 
 
-def models_note(graph: Graph, position: tuple[int, int], lora: dict[str, str]) -> None:
-    """Which files are needed, and from where."""
-    table = {
-        key: value
-        for name, model in {"fill": FLUX_FILL, "clip": CLIP_L, "t5": T5, "vae": VAE, "lora": lora}.items()
-        for key, value in ((name, model["name"]), (f"{name}_url", model["url"]))
-    }
-    graph.note(position, (440, 420), "Models", MODELS_NOTE.format(**table))
+def models_note(graph: Graph, position: tuple[int, int], lora: ModelFile) -> None:
+    """The files that an edit with a LoRA needs, and where they come from."""
+    remark = f"The LoRA downloads as `pytorch_lora_weights.safetensors`: **rename it** to `{lora['name']}`."
+    files_note(graph, position, 420, (FLUX_FILL, CLIP_L, T5, VAE, lora), remark, "FLUX.1-Fill")
+
+
+def files_note(
+    graph: Graph, position: tuple[int, int], height: int, files: Sequence[ModelFile], remark: str, model: str
+) -> None:
+    """A table of files, a remark on them, and what to do when the `model` is too large."""
+    rows = "\n".join(f"| [{file['name']}]({file['url']}) | `{file['directory']}` |" for file in files)
+    graph.note(position, (440, height), "Models", MODELS_NOTE.format(rows=rows, remark=remark, model=model))

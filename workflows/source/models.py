@@ -1,5 +1,8 @@
 """The model files that the workflows name, and where the page offers to download them."""
 
+ModelFile = dict[str, str]
+"""Name, address, and the folder in models."""
+
 HUB = "https://huggingface.co"
 
 FLUX_FILL = {
