@@ -1,4 +1,4 @@
-"""Edits in the picture world: what the instruction says, and the scene that must come out."""
+"""Edits in the picture world: an instruction, the scene before it and the scene that must come out."""
 
 import random
 from collections.abc import Callable
@@ -20,7 +20,7 @@ TASKS = ("recolour", "remove", "add", "background", "swap", "restyle")
 
 @dataclass(frozen=True)
 class SceneEdit:
-    """An edit. `instruction` is what a user writes; `description` states how the result differs, as a caption would."""
+    """An edit. `instruction` is what a user writes; `description` says how the result differs, like a caption."""
 
     task: str
     before: Scene
@@ -30,7 +30,7 @@ class SceneEdit:
 
 
 def random_edit(draw: random.Random, task: str | None = None, scene: Scene | None = None) -> SceneEdit:
-    """A random edit, of the given task and scene if there are any."""
+    """A random edit; task and scene are random too unless given."""
     task = task or draw.choice(TASKS)
     return _TASKS[task](draw, scene or random_scene(draw))
 
