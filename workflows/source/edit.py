@@ -1,4 +1,4 @@
-"""The edit workflows: one chain from picture to picture, with a plain or a routed LoRA."""
+"""The edit workflows: from picture to picture with the ordinary LoRA, the MoE-LoRA or the early filter."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ INSTRUCTION = "make her hair dark green"
 STEPS = 28
 SEED = 42
 TITLE = 40
-"""Room for a frame's title."""
+"""The height of a frame's title."""
 COMPARED = (560, 640)
 """The size of the before/after picture."""
 BELOW_COMPARED = TOP + COMPARED[1] + ROOM + TITLE_BAR
@@ -118,7 +118,7 @@ Link = Output | Port
 
 @dataclass(frozen=True)
 class Models:
-    """What an edit runs on."""
+    """The loaded models of an edit."""
 
     model: Link
     clip: Link
@@ -127,7 +127,7 @@ class Models:
 
 @dataclass(frozen=True)
 class Prepared:
-    """What a sampler needs."""
+    """The inputs of a sampler."""
 
     model: Link
     positive: Output
@@ -190,7 +190,7 @@ def zeroed(graph: Graph, text: Node) -> Output:
 def filled(
     graph: Graph, models: Models, diptych: Node, text: Node, add_sampler: Callable[[Graph, Prepared], Output]
 ) -> Output:
-    """The latent whose masked panel the sampler fills, the other one kept."""
+    """The sampled latent: the masked panel is filled, the other one kept."""
     negative = zeroed(graph, text)
     conditioning = graph.add(
         "ICEFConditioning",
@@ -232,7 +232,7 @@ def _sampling(prepared: Prepared) -> dict[str, Any]:
 
 
 def ksampler(graph: Graph, prepared: Prepared, seed: int | Port = SEED, seed_control: str = "randomize") -> Output:
-    """The host's sampler, with room for the preview that it can show; the edited latent."""
+    """The edited latent from KSampler, which has room for its preview."""
     values = {**_sampling(prepared), "seed": seed}
     return graph.add("KSampler", graph.below(830), (400, 500), values=values, seed_control=seed_control)["LATENT"]
 
@@ -256,7 +256,7 @@ def _early_filter(graph: Graph, prepared: Prepared) -> Output:
 
 
 def restored(graph: Graph, models: Models, picture: Node, latent: Output, restore: str | Port = "blend") -> Node:
-    """The latent decoded, its right panel put back onto the picture."""
+    """The latent is decoded and its right panel put back onto the picture."""
     decoded = graph.add("VAEDecode", graph.below(1300), (400, 60), values={"samples": latent, "vae": models.vae})
     return graph.add(
         "CropRightHalf",
@@ -287,10 +287,10 @@ def result(
 def saved(
     graph: Graph, original: Output, edited: Output, corner: tuple[int, int], before: Output | None = None
 ) -> None:
-    """A picture saved and compared with the one it was made from; programs get both in one file.
+    """Save a picture, compare it with its original in the page, and save both in one file through the API.
 
-    The newest page shows as the picture before what the node that gives it shows. Where that is another picture,
-    `before` comes from a node that shows none.
+    In the comparison the newest page shows what the original's node itself shows. Where that is another picture,
+    `before` is the original from a node that shows none.
     """
     left, top = corner
     graph.add("SaveImage", corner, (400, 490), values={"images": edited, "filename_prefix": "icedit"})
@@ -332,7 +332,7 @@ def report(graph: Graph, text: Output) -> None:
 
 
 def _frame(graph: Graph, title: str, width: int, left: int, *further: int) -> None:
-    """A frame around the columns of nodes at `left` and `further`, its title clear of the badges above nodes."""
+    """Add a frame around the columns of nodes at `left` and `further`, with its title above the badges of nodes."""
     foot = max(graph.foot(column) for column in (left, *further))
     graph.group(title, (left - 20, -TITLE, width, foot + ROOM + TITLE))
 
@@ -344,7 +344,7 @@ def _notes(graph: Graph, lora: ModelFile) -> None:
 
 
 def frames(graph: Graph, titles: tuple[str, str, str, str] = TITLES) -> None:
-    """What a workflow with one edit on the canvas is divided into."""
+    """The four frames of a workflow with one edit on the canvas."""
     models, words, sampling, pictures = titles
     _frame(graph, models, 370, 20)
     _frame(graph, words, 380, 420)

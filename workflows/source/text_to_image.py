@@ -25,7 +25,7 @@ from .models import CLIP_L, FLUX_DEV, T5, VAE
 DESCRIPTION = "a woman with brown hair in front of a brick wall"
 GUIDANCE = 3.5
 RESTORE = "resize"
-"""Without training the right panel follows the left one loosely, so there is no unchanged part to keep."""
+"""Without training no part of the right panel is exactly as in the left one, so `blend` has nothing to keep."""
 
 REMARK = "This is the ordinary text-to-image FLUX.1-dev; neither FLUX.1-Fill nor a LoRA is needed."
 
@@ -54,7 +54,7 @@ values take 1.9 GB of RAM for a 512 x 512 panel."""
 
 
 def icedit_text_to_image(info: NodeInfo) -> Graph:
-    """FLUX.1-dev paints the right panel, a noise mask keeps the left one."""
+    """FLUX.1-dev paints the right panel; a noise mask keeps the left one."""
     graph = Graph("icedit_text_to_image", info)
     models, picture = _start(graph)
     text = _instruction(graph, models, DESCRIPTION)
@@ -108,7 +108,7 @@ def icedit_inversion(info: NodeInfo) -> Graph:
 
 
 def _start(graph: Graph) -> tuple[Models, Node]:
-    """The models, and the diptych."""
+    """The loaded models and the diptych node."""
     model = flux(graph, FLUX_DEV)
     picture = create_diptych(graph, {"image": EXAMPLE_PICTURE})
     return loaded(graph, model), picture
