@@ -23,8 +23,8 @@ SHAPES = PACK / "tests" / "data" / "golden" / "full_size_key_shapes.json"
 
 
 def compare(runs: dict[str, Callable[[], Any]], rounds: int, base: str, wait: Callable[[], Any]) -> dict[str, Any]:
-    """Median milliseconds of each run, measured alternately, and the ratio to the median of `base`, with the quartiles of
-    the ratios per round as spread."""
+    """Median milliseconds of each run, measured alternately, and the ratio to the median of `base`; `spread` are the
+    quartiles of the ratios per round."""
     times: dict[str, list[float]] = {name: [] for name in runs}
     for round_number in range(rounds + 1):
         for name, run in runs.items():
