@@ -1,6 +1,6 @@
 """Tasks. `nox -s edit` edits a picture, `nox -s tests` runs all tests, `nox -s lint types` checks the code,
-`nox -s workflows` rewrites the workflow files, `nox -s train` trains the mini models. Everything that is installed or
-downloaded lives in the user's cache."""
+`nox -s workflows` rewrites the workflow files, `nox -s train` trains the mini models, `nox -s benchmark` runs a
+benchmark. Everything that is installed or downloaded lives in the user's cache."""
 
 import json
 import runpy
@@ -70,6 +70,15 @@ def workflows(session: nox.Session) -> None:
 def train(session: nox.Session) -> None:
     """Train the mini models again, from nothing: about six hours on a CPU. A stopped training goes on."""
     _in_host(session, "-c", TRAIN, "--work", str(CACHE / "mini-training"), *session.posargs)
+
+
+@nox.session
+def benchmark(session: nox.Session) -> None:
+    """Run a script of benchmarks/ with its arguments: `nox -s benchmark -- moe_lora.py layer`."""
+    if not session.posargs:
+        session.error("Say which script after --, for example: nox -s benchmark -- moe_lora.py layer")
+    script, *arguments = session.posargs
+    _in_host(session, f"benchmarks/{script}", *arguments)
 
 
 def _in_host(session: nox.Session, *arguments: str, host: str = "0.30.0", page: str = "") -> None:

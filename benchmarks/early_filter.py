@@ -1,11 +1,12 @@
-"""What the Early Filter costs beyond its evaluations, decoding and judging; prints one JSON line.
+"""How much time the early filter takes besides its evaluations, decoding and judging; prints one JSON line.
 
     ICEDIT_HOST=<ComfyUI> <its python> benchmarks/early_filter.py
 
 Six candidates, four probe steps, two kept, 28 steps on a small FLUX Fill model and a 1024 x 512 diptych, on the CPU.
 The overhead is what a run takes outside the model's calls, decoding and judging, as a share of its time inside the
-model's calls; plain KSampler's is measured the same way, in turns. Both come from within one run, so a machine whose
-speed drifts from minute to minute does not blur them. The target is at most 3 % above KSampler's.
+model's calls. KSampler's overhead is measured in the same way, alternating with the filter in one run, so that a
+machine whose speed changes from minute to minute does not affect the comparison. The target is at most 3 % above
+KSampler's.
 """
 
 import json
@@ -31,7 +32,7 @@ def inputs(folder: Path) -> dict[str, Any]:
     from support.tiny_stack import FluxShape, flux, write_stack
 
     write_stack(folder)
-    # Wide enough that an evaluation takes as long as everything around it does not.
+    # Wide enough that an evaluation takes much longer than everything around it.
     save_file(flux(FluxShape(hidden=256, double_blocks=2, single_blocks=2)), folder / "model.safetensors")
     model = comfy.sd.load_diffusion_model(str(folder / "model.safetensors"))
     vae_file = next((folder / "vae").glob("*.safetensors"))

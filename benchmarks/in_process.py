@@ -1,4 +1,4 @@
-"""ComfyUI and this pack in a benchmark's own process."""
+"""Loads ComfyUI and this pack into a benchmark's own process."""
 
 import os
 import sys
@@ -8,7 +8,7 @@ PACK = Path(__file__).resolve().parent.parent
 
 
 def load_host_and_pack(cuda: bool = False) -> None:
-    """As the tests do it: ComfyUI from ICEDIT_HOST, the pack as `icedit`."""
+    """Load ComfyUI from ICEDIT_HOST and the pack as `icedit`, as the tests do."""
     sys.path.insert(0, os.environ["ICEDIT_HOST"])
     import comfy.options
 
@@ -21,7 +21,7 @@ def load_host_and_pack(cuda: bool = False) -> None:
 
 
 def load_pack() -> None:
-    """The pack as `icedit`, the tests' tiny models as `support`; logic folders and client need no ComfyUI."""
+    """Load the pack as `icedit` and make the tests' `support` importable; logic folders and client need no ComfyUI."""
     sys.path.insert(0, str(PACK / "tests"))
     from support import pack
 

@@ -1,13 +1,17 @@
-"""What In-Context Inversion costs, and how exact it is; prints one JSON line.
+"""How long In-Context Inversion takes and how exact it is; prints one JSON line.
 
     ICEDIT_HOST=<ComfyUI> <its python> benchmarks/inversion.py
 
-A 256 x 256 panel, 28 steps, on a small text-to-image FLUX with random weights in float32 on the CPU. `corrections`: the
-reconstruction error of the source panel after so many corrections of each step, and the inversion's time as a ratio to
-28 plain evaluations of the panel. `shares`: by share of steps and blocks what is held, the same for a 512 x 512 panel
-at FLUX.1-dev's size in bfloat16, the sampled left panel's difference to the source, and the time of sampling the
-diptych as a ratio to sampling it without kept values (the quartiles of ROUNDS rounds in turns as spread). Random
-weights say nothing about how FLUX.1-dev's pictures look; errors between them are only comparable with each other.
+A 256 x 256 panel, 28 steps, on a small text-to-image FLUX with random weights in float32 on the CPU.
+
+`corrections`, by number of corrections of each step: the reconstruction error of the source panel, and the time of the
+inversion divided by that of 28 plain evaluations of the panel.
+
+`shares`, by share of steps and of blocks: the size of the kept values here and for a 512 x 512 panel at FLUX.1-dev's
+size in bfloat16, the difference of the sampled left panel to the source, and the time of sampling the diptych divided
+by that without kept values (with the quartiles of ROUNDS rounds as spread).
+
+Random weights say nothing about pictures of FLUX.1-dev: the errors can be compared only with each other.
 """
 
 import json

@@ -3,12 +3,12 @@
     ICEDIT_HOST=<ComfyUI> <its python> benchmarks/mini_editbench.py [--edits N] [--filtered N] [--rows REGEX]
         [--picture FILE]
 
-A fixed held-out set, the same number of edits of every task. An edit succeeds when it is done and the rest is
-preserved (mini/success.py). First what the autoencoder alone allows. One seed: base, LoRA and MoE-LoRA, with and
-without ICEdit's sentence, by top_k. Early filter: by judge, candidates and probe steps, with the evaluations that were
-spent. `success` is a share, `interval` its 95 % Wilson interval. The picture shows the first edit of every task, the
-source above the result. All rows take more than an hour on two CPU cores; REGEX chooses some
-("MoE.*top_k 1.*ICEdit", "filter scene 6 4").
+The edits are a fixed held-out set, the same number of every task. An edit succeeds when it is done and the rest is
+preserved (mini/success.py). Rows: the autoencoder alone; one seed with the base model, the LoRA and the MoE-LoRA by
+top_k, with and without ICEdit's sentence; the early filter by judge, candidates and probe steps, with its evaluations.
+`success` is a share, `interval` its 95 % Wilson interval. The picture shows the first edit of every task, the source
+above the result. All rows take more than an hour on two CPU cores; REGEX selects some ("MoE.*top_k 1.*ICEdit", "filter
+scene 6 4").
 """
 
 import argparse
@@ -114,7 +114,7 @@ def one_seed(stack: Stack, model: Any, edits: Sequence[Any], template: str) -> I
 
 
 def drawn_only(stack: Stack, edits: Sequence[Any]) -> Iterator[Any]:
-    """A verdict for each wanted picture, encoded and decoded: what the autoencoder alone loses."""
+    """A verdict for each wanted picture, encoded and decoded: the loss by the autoencoder alone."""
     import torch
     from icedit.mini.render import render
     from icedit.mini.success import verdict
@@ -126,7 +126,7 @@ def drawn_only(stack: Stack, edits: Sequence[Any]) -> Iterator[Any]:
 
 
 def scene_judge() -> Any:
-    """A judge that knows what must come out: an upper bound of what judging can give."""
+    """A judge that knows the scene that must come out: the upper bound for judges."""
     from icedit.early_filter.judge import Judge, Verdict
     from icedit.mini.success import verdict
 
@@ -142,7 +142,7 @@ def scene_judge() -> Any:
 
 
 def filtered(stack: Stack, model: Any, edits: Sequence[Any], setting: tuple[str, int, int, int]) -> Iterator[Any]:
-    """A verdict for each edit, of the seed that the filter chose."""
+    """A verdict for each edit with the seed that the filter chose."""
     from icedit.early_filter.judges.pixels import PixelJudge
     from icedit.mini.success import verdict
 
@@ -185,7 +185,7 @@ def wilson(won: int, count: int) -> list[float]:
 
 
 def draw_gallery(stack: Stack, file: Path) -> None:
-    """The first held-out edit of every task, whatever became of it."""
+    """Draw the first held-out edit of every task, successful or not."""
     import torch
     from icedit.mini.edits import TASKS
     from icedit.mini.render import render
@@ -243,7 +243,7 @@ def filter_rows(stack: Stack, options: Options) -> Iterator[dict[str, Any]]:
 
 
 def told(rows: Iterator[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The rows; each is also told as soon as it is known."""
+    """The rows; each is also printed to stderr as soon as it is measured."""
     known = []
     for row in rows:
         print("\n" + json.dumps(row), file=sys.stderr)

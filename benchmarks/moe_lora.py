@@ -1,10 +1,10 @@
-"""What the MoE-LoRA costs; prints one JSON line.
+"""How much time and memory the MoE-LoRA takes; prints one JSON line.
 
-    ICEDIT_HOST=<ComfyUI> python benchmarks/moe_lora.py [layer] [step] [load] [full]
+    ICEDIT_HOST=<ComfyUI> <its python> benchmarks/moe_lora.py [layer] [step] [load] [full]
 
-Needs an environment with ComfyUI's packages. Whatever is compared is measured in one run, turn by turn. `layer`, `step`
-and `load` run on the CPU (24 GB of memory, a few minutes); `full` needs a CUDA device with 40 GB and is left out
-without one.
+Things that are compared are measured alternately in one run. `layer`, `step` and `load` run on the CPU (24 GB of
+memory, a few minutes). `full` needs a CUDA device with 40 GB and uses it only when it is the only argument; without a
+device it is left out.
 """
 
 import json
@@ -23,8 +23,8 @@ SHAPES = PACK / "tests" / "data" / "golden" / "full_size_key_shapes.json"
 
 
 def compare(runs: dict[str, Callable[[], Any]], rounds: int, base: str, wait: Callable[[], Any]) -> dict[str, Any]:
-    """Milliseconds of each, measured in turns, and their medians' ratios to `base`: median of the ratios per round,
-    with the quartiles as spread."""
+    """Median milliseconds of each run, measured alternately, and the ratio to the median of `base`; `spread` are the
+    quartiles of the ratios per round."""
     times: dict[str, list[float]] = {name: [] for name in runs}
     for round_number in range(rounds + 1):
         for name, run in runs.items():
@@ -89,7 +89,7 @@ def layer(rounds: int) -> dict[str, Any]:
 
 
 def loop_over_experts(x: Any, y: Any, down: Sequence[Any], up: Sequence[Any], router: Any) -> Any:
-    """The plain way: every expert for every token, masked."""
+    """Routing without tricks: every expert computes every token, and a mask selects."""
     import torch
 
     chosen = torch.nn.functional.linear(x.float(), router).argmax(-1, keepdim=True)
@@ -99,7 +99,7 @@ def loop_over_experts(x: Any, y: Any, down: Sequence[Any], up: Sequence[Any], ro
 
 
 def step(rounds: int) -> dict[str, Any]:
-    """A whole model evaluation of a cut-down FLUX.1-Fill at full width: 512 picture tokens, a short text."""
+    """A whole model evaluation of a FLUX.1-Fill with full width but few blocks: 512 picture tokens, a short text."""
     import torch
     from support.tiny_stack import FluxShape, flux, moe_lora
 
@@ -153,7 +153,7 @@ def evaluations(
 
 
 def full(rounds: int) -> dict[str, Any]:
-    """The 12 B shape in bfloat16 at 1024 x 768 on a CUDA device, and the peak memory that the adapter adds."""
+    """The 12 B model in bfloat16 at 1024 x 768 on a CUDA device, and the peak memory that the adapter adds."""
     import torch
     from support.tiny_stack import FluxShape
 
@@ -176,7 +176,7 @@ def full(rounds: int) -> dict[str, Any]:
 
 
 def flux_on_gpu(shape: Any) -> dict[str, Any]:
-    """Random bfloat16 weights, drawn on the device: the CPU would take minutes."""
+    """Random bfloat16 weights, drawn on the device because the CPU would take minutes."""
     import torch
     from support.tiny_stack import flux
 
@@ -189,7 +189,7 @@ def flux_on_gpu(shape: Any) -> dict[str, Any]:
 
 
 def full_size_adapter() -> dict[str, Any]:
-    """Random bfloat16 tensors of the published file's names and shapes."""
+    """Random bfloat16 tensors with the names and shapes of the published file."""
     import torch
 
     shapes = json.loads(SHAPES.read_text())
@@ -199,8 +199,8 @@ def full_size_adapter() -> dict[str, Any]:
 def load(rounds: int) -> dict[str, Any]:
     """Reading, checking and stacking the full-size file against reading it into memory with safetensors.
 
-    `bare` maps the file and copies every tensor once, `bytes` reads the file and then makes its tensors, `mapped` only
-    maps it: nothing is read until a tensor is used.
+    `bare` maps the file and copies every tensor once. `bytes` reads the file and then makes its tensors. `mapped` only
+    maps the file, so nothing is read until a tensor is used.
     """
     import torch
     from icedit.host.moe_lora.experts import RoutedExperts

@@ -2,9 +2,9 @@
 
     ICEDIT_HOST=<ComfyUI> <its python> benchmarks/quantized.py <folder of ComfyUI-GGUF> [--edits N]
 
-Its python needs the package gguf. The same held-out edits of drawings (mini_editbench.py) with the float file and with
-quantized ones, by the shipped workflows: ordinary LoRA, MoE-LoRA, early filter. `success` is a share (mini/success.py),
-`off` how far a result lies from the float file's on average, of 0..255.
+Its python needs the package gguf. The held-out edits of drawings (mini_editbench.py) are made with the float file and
+with quantized ones, by the shipped workflows: ordinary LoRA, MoE-LoRA, early filter. `success` is a share
+(mini/success.py), `off` the mean difference from the result with the float file, of 0..255.
 """
 
 import argparse
@@ -29,11 +29,11 @@ FLOAT = "mini_fill.safetensors"
 KINDS = ("Q8_0", "Q5_1", "Q4_0")
 WORKFLOWS = ("icedit", "icedit_moe", "icedit_early_filter")
 BLOCK = 32
-"""Weights that such a quantization packs together."""
+"""How many weights these quantizations pack together."""
 
 
 def write_gguf(target: Path, kind: str) -> None:
-    """The mini FLUX.1-Fill with its blocks' matrices quantized, as the converters of FLUX do it."""
+    """Write the mini FLUX.1-Fill with the matrices of its blocks quantized, as converters of FLUX do."""
     import gguf
     from safetensors.numpy import load_file
 
@@ -52,7 +52,7 @@ def write_gguf(target: Path, kind: str) -> None:
 
 
 def lay_out(models: Path, gguf_pack: Path) -> list[str]:
-    """A models folder with the quantized files, and with ComfyUI-GGUF as a pack; the files' names."""
+    """Make a models folder with the quantized files and with ComfyUI-GGUF as a pack; returns the files' names."""
     shutil.copytree(MODELS, models, dirs_exist_ok=True)
     (models / "custom_nodes").mkdir()
     (models / "custom_nodes" / "ComfyUI-GGUF").symlink_to(gguf_pack.resolve(), target_is_directory=True)
@@ -63,7 +63,7 @@ def lay_out(models: Path, gguf_pack: Path) -> list[str]:
 
 
 def prompt(workflow: str, file: str) -> dict[str, Any]:
-    """A shipped workflow with the mini models, the edited panel as its result, and FLUX.1-Fill from a file."""
+    """A shipped workflow with the mini models and FLUX.1-Fill from `file`; its result is the edited panel."""
     from icedit.headless.embedded import with_mini_models
     from icedit.headless.workflow import load_workflow, with_value
 

@@ -1,12 +1,11 @@
-"""What Create Diptych and Crop Right Half cost around the sampler, and finding a changed area alone, in one JSON line.
+"""How long Create Diptych and Crop Right Half take, and finding a changed area alone; prints one JSON line.
 
     ICEDIT_HOST=<ComfyUI> <its python> benchmarks/restore.py
 
-Needs no model: the right panel gets a painted edit. Peak extra memory is the highest resident size above that with only
-the source and its region loaded, in a fresh process for each case; the result and its mask count as extra.
+Needs no model: an edit is painted onto the right panel. Each case runs in a process of its own. `peak_extra_mb` is the
+highest resident memory minus that with only the source and its region loaded; the result and its mask are part of it.
 """
 
-import importlib.util
 import json
 import subprocess
 import sys
@@ -14,8 +13,8 @@ import time
 from pathlib import Path
 
 import torch
+from in_process import load_pack
 
-PACK = Path(__file__).resolve().parent.parent
 CASES = {
     "1_mp_blend": (1224, 816, False),
     "6_mp_blend": (3000, 2000, False),
@@ -27,7 +26,7 @@ PANELS = {"change_512_panel": (512, 512), "change_1536_panel": (1536, 1536)}
 
 
 def measure(width: int, height: int, with_region: bool) -> dict[str, float]:
-    """Seconds, and megabytes above the pictures."""
+    """Seconds, and megabytes besides the pictures."""
     from icedit.diptych.panels import make_diptych
     from icedit.diptych.restore import restore_panels
 
@@ -38,10 +37,10 @@ def measure(width: int, height: int, with_region: bool) -> dict[str, float]:
     if with_region:
         region = torch.zeros(1, height, width)
         region[:, height // 3 : height // 2, width // 3 : width // 2] = 1
-    import scipy.ndimage  # noqa: F401  (its import is paid once per session, by whoever comes first)
+    import scipy.ndimage  # noqa: F401  (imported once in a session, so its time is not counted)
 
     before = resident("VmRSS")
-    # Building the pictures had a peak of its own; 5 resets the mark (Linux, proc(5)).
+    # Making the pictures had a peak too; writing 5 resets it (Linux, proc(5)).
     Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
     start = time.perf_counter()
     diptych = make_diptych(source, region=region, fit="crop_to_region" if with_region else "width 512")
@@ -62,14 +61,14 @@ def measure(width: int, height: int, with_region: bool) -> dict[str, float]:
 
 
 def measure_change(width: int, height: int) -> dict[str, float]:
-    """Seconds for the `changed` of one diptych, the best of some."""
+    """Seconds for finding the changed area of one diptych, the best of eight runs."""
     from icedit.diptych.restore import changed_on_panels
 
     torch.set_num_threads(2)
     left = torch.nn.functional.interpolate(torch.rand(1, 3, 20, 20), (height, width), mode="bilinear")
     right = left.clone()
     right[:, :, height // 3 : height // 2, width // 3 : width // 2] = torch.tensor([0.9, 0.1, 0.1])[:, None, None]
-    # As decoders leave them; without noise, every threshold is at its bound.
+    # Decoders add noise; without it every threshold would be at its lower bound.
     image = torch.cat([left, right], dim=3).permute(0, 2, 3, 1)
     image = (image + 0.01 * torch.randn(image.shape)).clamp(0.0, 1.0)
     seconds = []
@@ -88,11 +87,7 @@ def resident(kind: str) -> float:
 
 def main() -> None:
     if len(sys.argv) > 1:
-        spec = importlib.util.spec_from_file_location(
-            "icedit", PACK / "diptych" / "__init__.py", submodule_search_locations=[str(PACK)]
-        )
-        assert spec is not None
-        sys.modules["icedit"] = importlib.util.module_from_spec(spec)
+        load_pack()
         name = sys.argv[1]
         print(json.dumps(measure(*CASES[name]) if name in CASES else measure_change(*PANELS[name])))
         return

@@ -2,14 +2,14 @@
 
     ICEDIT_HOST=<ComfyUI> <its python> benchmarks/soak.py
 
-PROMPTS (500) prompts go through a real ComfyUI with the tiny stack, IN_FLIGHT (6) queued at a time: of every ten, seven
-edits of three workflows, two that cannot work, one that is interrupted while it samples. Memory is the server process's
-resident set, the median of the tenth after the warm-up (the first fifth) against the median of the last tenth.
+PROMPTS (500) prompts are sent to a real ComfyUI with the tiny models, IN_FLIGHT (6) at a time. Of every ten, seven are
+edits by three workflows, two cannot work, and one is interrupted while it samples. Memory is the resident memory of the
+server's process: `growth` compares the median of the last tenth with that of the tenth after the first fifth.
 
-STOCK=1 leaves this pack out: the same number of edits from ComfyUI's own nodes, to tell the host's memory from ours.
-FORGET=1 keeps the host from remembering old prompts, which it does otherwise: its default cache holds a key for every
-node that ever failed to run, its history the last 10000 prompts. The server gets --cache-classic, and its history is
-cleared after every tenth of the prompts.
+STOCK=1 uses only ComfyUI's own nodes, for the same number of edits, to separate the host's memory from this pack's.
+FORGET=1 keeps the host from remembering old prompts: its default cache holds a key for every node that ever failed to
+run, and its history holds the last 10000 prompts. The server then gets --cache-classic, and its history is cleared
+after every tenth of the prompts.
 """
 
 import asyncio
@@ -44,7 +44,7 @@ SHORT = {
 }  # fmt: skip
 WORKFLOWS = ("icedit", "icedit_moe", "icedit_early_filter")
 
-# One workflow each, what is wrong with it, and what the server has to say about that.
+# The workflow, the input and its bad value, and a part of the reason that the server must give.
 WRONG: list[tuple[str, str, Any, str]] = [
     ("icedit", "DiptychCreate.image", "../secret.png", "outside ComfyUI's input folder"),
     ("icedit", "InContextEditInstruction.editText", " ", "instruction is empty"),
@@ -58,7 +58,7 @@ WRONG: list[tuple[str, str, Any, str]] = [
 
 @dataclass(frozen=True)
 class Job:
-    """One prompt and what has to become of it."""
+    """One prompt and its expected end."""
 
     kind: str
     workflow: "Workflow"
@@ -67,7 +67,7 @@ class Job:
 
 @dataclass
 class Record:
-    """What has become of all prompts so far."""
+    """The results of all prompts so far."""
 
     done: Counter[str] = field(default_factory=Counter)
     wrong: list[str] = field(default_factory=list)
@@ -98,7 +98,7 @@ def filled(name: str, number: int, changes: dict[str, Any]) -> "Workflow":
 
 
 def stock_workflow(number: int) -> "Workflow":
-    """The edit from ComfyUI's own nodes: a square picture, its right half masked."""
+    """The edit with ComfyUI's own nodes: one picture with its right half masked."""
     workflow = filled("icedit", number, {})
     inputs = {node["class_type"]: node["inputs"] for node in workflow.values()}
     clip, model, vae = (inputs[kind][name] for kind, name in (
@@ -122,7 +122,7 @@ def stock_workflow(number: int) -> "Workflow":
 
 
 async def run_job(client: "ComfyClient", server: "Server", current: Job) -> tuple[str, set[Path]]:
-    """What became of a job, and the files that it left."""
+    """How a job ended, and the files that it left."""
     from icedit.headless.client import ComfyError
 
     sampling = asyncio.Event()
@@ -173,7 +173,7 @@ async def clear_history(server: "Server") -> None:
 
 
 def files_of(server: "Server") -> set[Path]:
-    # The host numbers its temporary folders' pictures too; its log grows.
+    # All but the log, which grows in any case.
     return {path for path in server.folder.rglob("*") if path.is_file() and path != server.log_file}
 
 

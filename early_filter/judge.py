@@ -1,4 +1,4 @@
-"""What a judge is asked and what it answers. A new judge is one file in `judges/` and one node."""
+"""What a judge gets and what it returns. A new judge is one file in `judges/` and one node."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
@@ -13,7 +13,7 @@ Poll = Callable[[], None]
 
 @dataclass(frozen=True)
 class Question:
-    """One edit to judge: the source picture `h w 3` in 0..1, what was asked, and where it may change (`h w`)."""
+    """What edits are judged by: the source `h w 3` in 0..1, the instruction, and where it may change (`h w`)."""
 
     source: Tensor
     instruction: str
@@ -34,10 +34,11 @@ class Verdict:
     """A judge's opinion of one edit.
 
     Attributes:
-        score: higher is better, comparable between the edits of one call; None abstains.
+        score: higher is better, comparable between the edits of one call; None: no opinion.
         broken: the edit is useless whatever its score (nothing changed, flat, NaN).
-        passed: every check was passed, so looking further is not needed; None when none was made or answered.
-        reasons: for people.
+        passed: whether the edit passed every check, so that no other has to be looked at; None when there was no
+            check, or no answer.
+        reasons: for the user to read.
         answers: what a language model said, word for word.
     """
 
@@ -65,27 +66,28 @@ class Preference:
 
 
 class JudgeError(RuntimeError):
-    """A judge could not answer: no connection, garbage, out of memory. Says what happened and what to do."""
+    """A judge could not give a verdict: no connection, an unreadable answer, no memory. Says what happened and what to
+    do."""
 
 
 class Judge(ABC):
-    """Scores edits, compares them, or both. What it does not do, it abstains from.
+    """Scores edits, compares them, or both; for what it does not do it returns no opinion.
 
     Selection asks for scores first; edits that score the same, or that the judge did not score, are then compared pair
     by pair. Any exception but an interrupt counts as a failed judgement and never ends the run.
     """
 
     compares: bool = False
-    """Whether `compare` can answer anything but ABSTAIN."""
+    """Whether `compare` can return anything but ABSTAIN."""
 
     @property
     @abstractmethod
     def name(self) -> str:
-        """What reports call this judge."""
+        """The name of this judge in reports."""
 
     @property
     def reads_instruction(self) -> bool:
-        """Whether its answers depend on the instruction, so that without one they would be about nothing."""
+        """Whether its verdicts depend on the instruction, so that it cannot judge without one."""
         return True
 
     @property

@@ -34,10 +34,10 @@ def filter_report(outcomes: Sequence[Outcome[Any]], seconds: float) -> str:
 
 
 def evaluations(outcome: Outcome[Any]) -> dict[str, int]:
-    """Model evaluations spent on one picture, and what other schemes would have spent with the same sampler.
+    """Model evaluations spent on one picture, and how many other schemes would have spent with the same sampler.
 
-    One evaluation is one call of the model for all prompts together. The others' figures are exact for samplers that
-    need one evaluation for each step, and in proportion for the rest.
+    One evaluation is one call of the model for all prompts together. The figures of the other schemes are exact for
+    samplers with one evaluation for each step, and scaled from the full run for the rest.
     """
     plan, whole = outcome.plan, outcome.finished.full_run
     short = {steps: round(whole * steps / plan.steps) for steps in (plan.probe_steps, PAPER_STEPS)}

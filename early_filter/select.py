@@ -1,4 +1,4 @@
-"""Ranks edits by what judges say; a judge that fails or abstains never ends the run."""
+"""Ranks edits by the verdicts of judges. A judge that fails or has no opinion never ends the run."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -9,8 +9,7 @@ from typing import TypeVar
 from .judge import Candidate, Choice, Judge, JudgeError, Poll, Preference, Question, Verdict
 
 GIVE_UP = 2
-"""Judgements that fail one after another before a judge is asked for no more of them in this look: each may be a long
-timeout."""
+"""After so many failed comparisons in a row a judge is not asked for more in this look: each may be a long timeout."""
 
 Interrupts = tuple[type[BaseException], ...]
 Answer = TypeVar("Answer")
@@ -18,7 +17,7 @@ Answer = TypeVar("Answer")
 
 @dataclass(frozen=True)
 class Comparison:
-    """What a judge said about the edits of two seeds."""
+    """A judge's choice between the edits of two seeds."""
 
     judge: str
     first: int
@@ -28,7 +27,7 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Failure:
-    """A judge that could not answer: `asked` is "score" or "compare"."""
+    """A judge that could not give a verdict; `asked` is "score" or "compare"."""
 
     judge: str
     asked: str
@@ -38,7 +37,7 @@ class Failure:
 
 @dataclass(frozen=True)
 class Ranking:
-    """Seeds, best first; `judge` is whose opinion that is, None when nobody had one and the order is the given one."""
+    """Seeds, best first. `judge` names who decided; None when no judge had an opinion and the order is as given."""
 
     order: tuple[int, ...]
     judge: str | None
@@ -58,15 +57,15 @@ def rank(
 ) -> Ranking:
     """Rank edits so that the first `keep` are the best; the first judge with an opinion decides.
 
-    Scores come first. Edits that score the same, or have no score, are compared where it matters: when some of them
-    are kept and others are not. Broken edits come last. What ties keeps its order.
+    Edits are ordered by their scores. Those with the same score, or without one, are compared in pairs, but only when
+    some of them would be kept and others not. Broken edits come last. Equal ones stay in the given order.
 
     Args:
-        judges: in the order in which they are asked; a later one only when those before it had no opinion.
+        judges: in order; one is asked only when those before it had no opinion.
         poll: raises when the user interrupts.
         interrupts: exceptions that end the run; any other one counts as a failed judgement.
-        pairwise: no scores, one running maximum over all edits as in the paper (section 3.3): M - 1 comparisons.
-            Judges that cannot compare score instead.
+        pairwise: compare instead of scoring: the best so far against each next edit, M - 1 comparisons for M edits, as
+            in the paper (section 3.3). Judges that cannot compare score all the same.
     """
     comparisons: list[Comparison] = []
     failures: list[Failure] = []
@@ -99,7 +98,7 @@ def _by_score(hearing: "Hearing", edits: Sequence[Candidate], keep: int) -> list
 
 
 class Hearing:
-    """One judge's answers about some edits; its failures are noted, not raised."""
+    """One judge's verdicts on some edits. Its failures are collected, not raised."""
 
     def __init__(self, judge: Judge, question: Question, poll: Poll, interrupts: Interrupts) -> None:
         self.verdicts: dict[int, Verdict] = {}
@@ -115,7 +114,7 @@ class Hearing:
         return scored or any(entry.preference.choice is not Choice.ABSTAIN for entry in self.comparisons)
 
     def score(self, edits: Sequence[Candidate]) -> None:
-        """Ask for the verdicts on all edits at once; a judge that fails abstains."""
+        """Ask for the verdicts on all edits at once; after a failure each is without an opinion."""
         verdicts = self._ask("score", edits, lambda: self._scores(edits))
         for edit, verdict in zip(edits, verdicts or [Verdict()] * len(edits), strict=True):
             self.verdicts[edit.seed] = verdict
@@ -123,8 +122,8 @@ class Hearing:
     def best_first(self, edits: Sequence[Candidate], count: int) -> list[Candidate]:
         """The best `count` edits by comparisons, best first, then the others in their order.
 
-        Each is a running maximum: whoever loses to the next edit makes room for it; a tie or an abstention does not
-        count as losing. No pair is asked twice.
+        Each is found by comparing the best so far with every next edit. The later one wins only when the judge prefers
+        it, not in a tie or without an opinion. No pair is asked twice.
         """
         rest, best = list(edits), []
         while self._judge.compares and len(best) < count and len(rest) > 1:
@@ -169,7 +168,7 @@ class Hearing:
             raise
         except Exception as error:
             seeds = tuple(edit.seed for edit in edits)
-            # A judge's own message says it all; of other exceptions the kind may say more than the text.
+            # A judge's own message is complete; of other exceptions the type may tell more than the text.
             said = str(error) if isinstance(error, JudgeError) else f"{type(error).__name__}: {error}"
             self.failures.append(Failure(self._judge.name, asked, seeds, said))
             return None

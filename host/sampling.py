@@ -1,4 +1,4 @@
-"""Sampling as KSampler and SamplerCustomAdvanced do it: their guiders, their sigmas, one picture at a time."""
+"""Sampling exactly as KSampler and SamplerCustomAdvanced do, one picture at a time."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -13,13 +13,13 @@ import latent_preview
 import torch
 from torch import Tensor
 
-# They choose their own steps, so "after n steps of the schedule" means nothing to them.
+# They choose their own steps, so they cannot be stopped after n steps of the schedule.
 OWN_STEPS = ("dpm_fast", "dpm_adaptive")
 SPACIAL, TEMPORAL = "downscale_ratio_spacial", "downscale_ratio_temporal"
 
 
 def sampler_names() -> list[str]:
-    """KSampler's samplers that can take part."""
+    """KSampler's samplers, without those that choose their own steps."""
     return [name for name in comfy.samplers.KSampler.SAMPLERS if name not in OWN_STEPS]
 
 
@@ -30,11 +30,10 @@ def scheduler_names() -> list[str]:
 
 @dataclass(frozen=True)
 class Process:
-    """What SamplerCustomAdvanced calls guider, sampler and sigmas; `cast` is what the host's node does to the result.
+    """Guider, sampler and sigmas as in SamplerCustomAdvanced; `cast` moves the result as the host's node does.
 
     Raises:
-        ValueError: a sampler that cannot take part in the filter, or numbers that are none: the host's range checks let
-            NaN through.
+        ValueError: the sampler chooses its own steps, or a number is not finite: the host's range checks let NaN pass.
     """
 
     guider: Any
@@ -68,7 +67,7 @@ class Process:
         return self.guider.model_patcher
 
     def shortened(self, steps: int) -> "Process":
-        """The same process in `steps` steps, picked evenly from its sigmas; the first and the last one stay."""
+        """The same process in `steps` steps, its sigmas picked evenly from all, with the first and the last one."""
         picked = torch.linspace(0, self.steps, steps + 1).round().long()
         return replace(self, sigmas=self.sigmas[picked])
 
@@ -79,7 +78,7 @@ def ksampler_process(
     """KSampler's own guider, sampler object and sigmas (it drops the penultimate sigma for some samplers).
 
     Raises:
-        ValueError: cfg or denoise is no number, or the sampler cannot take part in the filter.
+        ValueError: cfg or denoise is not finite, or the sampler chooses its own steps.
     """
     if not math.isfinite(denoise):
         raise ValueError(f"denoise is {denoise}, expected 0 to 1. 1 for ICEdit.")
@@ -93,13 +92,13 @@ def ksampler_process(
 
 
 def custom_process(guider: Any, sampler: Any, sigmas: Tensor) -> Process:
-    """The parts of a SamplerCustomAdvanced graph."""
+    """The process of a SamplerCustomAdvanced graph."""
     return Process(guider, sampler, sigmas, lambda samples: samples.to(comfy.model_management.intermediate_device()))
 
 
 def _as_ksampler(samples: Tensor) -> Tensor:
     management = comfy.model_management
-    # Older hosts have no choice of this dtype and leave the samples as they are.
+    # Older hosts lack this setting and leave the dtype as it is.
     dtype = management.intermediate_dtype() if hasattr(management, "intermediate_dtype") else samples.dtype
     return samples.to(device=management.intermediate_device(), dtype=dtype)
 
@@ -118,11 +117,10 @@ class Start:
 
 
 def starts(model: Any, latent: Mapping[str, Any]) -> list[Start]:
-    """Each picture of a LATENT as it would be sampled alone, taken from its batch: with its own row of a seed's noises.
+    """Each picture of a LATENT as if it were sampled alone, with the noise that it has in the batch.
 
     Raises:
-        ValueError: no latent, several frames, latents packed together (video with audio), or rows of noise for another
-            batch.
+        ValueError: it is no latent of pictures (a video, or video with audio), or its batch_index fits another batch.
     """
     samples = latent["samples"]
     if getattr(samples, "is_nested", False) or samples.ndim not in (4, 5) or len(samples) == 0:
@@ -135,17 +133,17 @@ def starts(model: Any, latent: Mapping[str, Any]) -> list[Start]:
         if one.ndim == 5 and one.shape[2] != 1:
             raise ValueError(f"latent_image holds a video of {one.shape[2]} frames. The filter works on pictures only.")
         mask = latent.get("noise_mask")
-        # A mask without a batch is one for all pictures.
+        # A mask without a batch dimension is for all pictures.
         mask = mask if mask is None or mask.ndim == 2 else row(mask, index)
         found.append(Start(one, mask, None if rows is None else [rows[index]]))
     return found
 
 
 def _noise_rows(latent: Mapping[str, Any], count: int) -> list[int] | None:
-    """For each picture which of a seed's noises it starts from, by the host's rules; None for the only one."""
+    """For each picture the row of the seed's noise that it starts from, by the host's rules; None for a single one."""
     rows = latent.get("batch_index")
     if rows is None:
-        # As LatentFromBatch marks what it takes out of a batch.
+        # The same rows as LatentFromBatch writes for pictures that it takes out of a batch.
         return list(range(count)) if count > 1 else None
     if len(rows) != count:
         raise ValueError(
@@ -156,7 +154,7 @@ def _noise_rows(latent: Mapping[str, Any], count: int) -> list[int] | None:
 
 
 def run_guider(guider: Any, *args: Any, **kwargs: Any) -> Tensor:
-    """The guider's `sample`, with its models let go however it ends: the host skips this when a run breaks off."""
+    """The guider's `sample`; afterwards its models are released, also after an error, where the host does not do so."""
     try:
         return guider.sample(*args, **kwargs)
     finally:
@@ -165,14 +163,14 @@ def run_guider(guider: Any, *args: Any, **kwargs: Any) -> Tensor:
 
 
 def row(tensor: Tensor, index: int) -> Tensor:
-    """Row `index` of a batch, as a batch of one; shorter batches start again from their first row, as in the host."""
+    """Row `index` of a batch, as a batch of one; a shorter batch is repeated, as in the host."""
     first = index % len(tensor)
-    # A slice keeps the strides, by which the host's resizing chooses its kernel and with it the last bit.
+    # A slice keeps the strides: the host's resizing chooses its kernel by them, and kernels differ in the last bit.
     return tensor[first : first + 1]
 
 
 def as_output(latent: Mapping[str, Any], samples: Tensor) -> dict[str, Any]:
-    """The LATENT that KSampler answers for such samples."""
+    """The LATENT that KSampler returns for these samples."""
     return {key: value for key, value in latent.items() if key not in (SPACIAL, TEMPORAL)} | {"samples": samples}
 
 
@@ -184,14 +182,14 @@ class Progress:
         self.done, self.total = 0, steps
 
     def expect(self, steps: int) -> None:
-        """So many steps are still to come."""
+        """Set how many steps are still to be done."""
         self.total = self.done + steps
 
     def expect_more(self, steps: int) -> None:
-        """So many steps have to be done once more."""
+        """Add steps that have to be done again."""
         self.total += steps
 
     def step(self, x0: Tensor, x: Tensor) -> None:
-        """One more step is done."""
+        """Count a finished step and show its preview."""
         self._show(self.done, x0, x, self.total)
         self.done += 1

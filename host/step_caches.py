@@ -1,10 +1,11 @@
-"""Step caches: nodes that skip model evaluations by a state which they keep from one step to the next.
+"""Recognizes step caches: nodes that skip model evaluations, by a state which they keep from one step to the next.
 
-The host's own are known by their names. Those of other packs mostly come in as the model's function wrapper, the one
-place for them before there were wrappers by key, and forget their state when they see the first step.
+The host's own caches have known names. Those of other packs are mostly the model's function wrapper, which was the only
+place for them before there were wrappers with keys, and clear their state when they see the first step.
 
-Names are all there is to go by. Asking for one evaluation again finds a state out only where it changes that answer:
-an EasyCache computes it as before and then decides by the steps before it, a TeaCache may answer right and count twice.
+Only names can tell. Repeating an evaluation shows a state only when the repeated result differs: an EasyCache computes
+the same result and only decides differently about later steps; a TeaCache may return the right one and count the step
+twice.
 """
 
 from collections.abc import Callable, Mapping
@@ -26,9 +27,9 @@ Options = Mapping[str, Any]
 
 
 def step_cache(model: Any, options: Options) -> str | None:
-    """What keeps its state inside the calls of a model with such model options, with an article; None for nothing.
+    """The step cache on a model with these options whose state lies within single calls, with an article; None if none.
 
-    The host's LazyCache does not: it answers in place of all calls of a step.
+    The host's LazyCache is not one of these: it replaces all calls of a step together.
     """
     keys = [
         key for kind in (WrappersMP.APPLY_MODEL, WrappersMP.DIFFUSION_MODEL) for key in model.wrappers.get(kind, {})
@@ -49,7 +50,7 @@ def has_lazy_cache(model: Any) -> bool:
 
 
 def unknown_wrapper(model: Any, options: Options) -> str | None:
-    """Another pack's function wrapper, which may keep a state or not, by name; None for nothing."""
+    """The name of another pack's function wrapper, which may or may not keep a state; None if there is none."""
     return None if step_cache(model, options) else _foreign_wrapper(options)
 
 
@@ -61,13 +62,13 @@ def _foreign_wrapper(options: Options) -> str | None:
         return name
     if file.is_relative_to(HOST) and file.relative_to(HOST).parts[0] in HOST_FOLDERS:
         return None
-    # The folders above may be called anything, ".cache" for example.
+    # Only the pack's own folder counts: those above it may have any name, such as ".cache".
     pack = file.parts[file.parts.index("custom_nodes") + 1] if "custom_nodes" in file.parts else file.stem
     return f"{name} of {pack}"
 
 
 def _origin(function: Callable[..., Any]) -> tuple[str, Path | None]:
-    """A callable's name and file; of an object that can be called those of its class."""
+    """A callable's name and file; for a callable object, those of its class."""
     if isinstance(function, partial):
         return _origin(function.func)
     name = getattr(function, "__qualname__", type(function).__qualname__)

@@ -1,4 +1,4 @@
-"""Whether this ComfyUI is new enough, said in one sentence. Imports nothing that an old one lacks."""
+"""Checks that this ComfyUI is new enough. Imports nothing that an old one lacks."""
 
 import logging
 import re
@@ -6,11 +6,11 @@ import re
 log = logging.getLogger(__name__)
 
 OLDEST = (0, 16, 3)
-"""The oldest ComfyUI that the tests run on; pyproject.toml says the same."""
+"""The oldest ComfyUI that the tests run on; also in pyproject.toml."""
 
 
 def check_version() -> None:
-    """Check ComfyUI's version before anything is imported that it might not have.
+    """Check ComfyUI's version, before importing what an old one might lack.
 
     Raises:
         RuntimeError: it is too old; the message is for the user.
@@ -18,7 +18,7 @@ def check_version() -> None:
     try:
         from comfyui_version import __version__ as version
     except ImportError:
-        version = "0.3.12 or older"  # 0.3.13 brought that file
+        version = "0.3.12 or older"  # the file came with 0.3.13
     # A development version such as "0.17.0-rc1" has what its release will have.
     if tuple(int(number) for number in re.findall(r"\d+", version)[:3]) < OLDEST:
         oldest = ".".join(map(str, OLDEST))
@@ -28,7 +28,7 @@ def check_version() -> None:
 
 
 def tell_hosts_without_entrypoint() -> None:
-    """Put the reason into the log where ComfyUI does not know `comfy_entrypoint` and so never calls it."""
+    """Log that ComfyUI is too old when it does not know `comfy_entrypoint`: it skips the pack without a reason."""
     try:
         import comfy_api.latest  # noqa: F401
     except ImportError:

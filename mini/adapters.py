@@ -36,7 +36,7 @@ def _targets(model: Flux) -> Iterator[_Target]:
 
 
 def _routed(model: Flux) -> Iterator[tuple[str, str]]:
-    """Paths of the Linears that get experts, and their names in adapter files."""
+    """The Linears that get experts: their paths in the model and their names in adapter files."""
     for index in range(len(model.double_blocks)):
         yield f"double_blocks.{index}.img.mlp.2", f"transformer_blocks.{index}.ff.net.2"
     for index in range(len(model.single_blocks)):
@@ -44,7 +44,7 @@ def _routed(model: Flux) -> Iterator[tuple[str, str]]:
 
 
 class _PlainLoRA(nn.Module):
-    """A parametrization of a fused weight: each part of its rows gets a LoRA of its own."""
+    """A parametrization of a fused weight, with one LoRA for each part of its rows."""
 
     def __init__(self, target: _Target, inputs: int, rank: int) -> None:
         super().__init__()
@@ -62,9 +62,9 @@ class _PlainLoRA(nn.Module):
 
 
 class RoutedLinear(nn.Module):
-    """A frozen Linear and its experts: every token takes the one that the router prefers (paper section 3.2).
+    """A frozen Linear with experts: each token uses the one with the highest router probability (paper section 3.2).
 
-    The kept expert's weight is 1 in value, and its probability in the gradient, so that the router learns.
+    The chosen expert is weighted with 1, but the gradient is that of its probability, so that the router learns.
     """
 
     def __init__(self, base: nn.Linear, name: str, rank: int, experts: int) -> None:
@@ -114,7 +114,7 @@ def add_experts(model: Flux, rank: int, experts: int) -> None:
 
 
 def balance_loss(model: Flux) -> Tensor:
-    """1 where every expert of every layer is used alike, more where not."""
+    """1 when all experts of every layer are used equally, more otherwise."""
     layers = [layer for layer in model.modules() if isinstance(layer, RoutedLinear)]
     return torch.stack([layer.balance for layer in layers]).mean()
 

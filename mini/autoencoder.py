@@ -1,7 +1,7 @@
-"""A small autoencoder that is written in TAESD layout: 16 latent channels, 8 times smaller.
+"""A small autoencoder in TAESD layout: 16 latent channels, each side 8 times smaller.
 
-TAESD has 64 channels everywhere and, below full size, three blocks per size. This one has fewer of both; the file holds
-zeros for the rest, which gives the same function.
+TAESD has 64 channels everywhere and, below full size, three blocks per size. This one has fewer of both. Its file holds
+zeros for the rest, with which TAESD computes the same.
 """
 
 from itertools import pairwise
@@ -14,10 +14,10 @@ LATENT = 16
 WIDTHS = (16, 24, 48, 64)
 """Channels at full size, 1/2, 1/4 and 1/8, of the encoder and of the decoder that it is trained with."""
 DECODER_WIDTHS, DECODER_BLOCKS = (32, 48, 64, 64), (1, 2, 3, 3)
-"""Of the decoder that is trained afterwards, on the finished encoder's latents, and shipped."""
+"""Those of the shipped decoder, which is trained afterwards on the latents of the finished encoder."""
 TAESD_WIDTH = 64
 SCALE, SHIFT = 0.3611, 0.1159
-"""FLUX's own; the host maps with them between this file's latents and the model's, which have unit variance."""
+"""FLUX's own. With them the host converts the latents of this file to those of the model, which have unit variance."""
 
 _ENCODER = {"conv_in": 0, "block.0": 1, "down.0": 2, "block.1": 3, "down.1": 6, "block.2": 7, "down.2": 10}
 _ENCODER |= {"block.3": 11, "conv_out": 14}
@@ -97,7 +97,7 @@ class Autoencoder(nn.Module):
 
 
 def taesd_state(model: Autoencoder) -> dict[str, Tensor]:
-    """The weights in the host's TAESD layout, zeros for what is missing, the norm folded into the last convolution."""
+    """The weights in the host's TAESD layout: zeros for missing parts, the norm merged into the last convolution."""
     state = {}
     for prefix, part, places in (
         ("taesd_encoder", model.encoder, _ENCODER),

@@ -1,4 +1,4 @@
-"""Edits as the diffusion model sees them: encoded diptychs and the sentences that go with them."""
+"""Edits in the form that the diffusion model is trained on: encoded diptychs and sentences."""
 
 import os
 import random
@@ -21,10 +21,10 @@ from .text import TextEncoders, Tokenizers
 
 EDITS_PER_SCENE = 3
 FREQUENCY = {"recolour": 1.0, "remove": 1.0, "add": 1.3, "background": 1.0, "swap": 3.5, "restyle": 2.0}
-"""How often a task is drawn, against the others: shapes take longest to learn."""
+"""How often each task is drawn, relative to the others. Changes of shape take longest to learn."""
 VISIBLE = 0.05
 GREY = 0.5
-"""What the host paints over the part of a picture that the mask hides."""
+"""The value with which the host fills the masked part of a picture."""
 
 ROWS, COLUMNS = PANEL // 16, 2 * PANEL // 16
 """Patches of a diptych: 16 x 16 pixels each."""
@@ -32,10 +32,10 @@ ROWS, COLUMNS = PANEL // 16, 2 * PANEL // 16
 
 @dataclass(frozen=True)
 class EncodedEdits:
-    """Edits, encoded. An edit's source is row `edit // EDITS_PER_SCENE` of `masked`.
+    """Edits, encoded. The source of edit number i is row `i // EDITS_PER_SCENE` of `masked`.
 
     Attributes:
-        edits: what they are.
+        edits: the edits themselves.
         diptych: source and wanted picture, latent patches `edits 128 64`, half precision.
         masked: source and grey, latent patches `scenes 128 64`, half precision.
         changed: patches of the right panel that differ from the source, `edits 64`.
@@ -48,7 +48,7 @@ class EncodedEdits:
 
 
 def encode_edits(seed: int, scenes: int, encoder: LatentEncoder, file: Path) -> EncodedEdits:
-    """Random edits of random scenes, `EDITS_PER_SCENE` each; encoded once and kept in `file`."""
+    """Random edits, `EDITS_PER_SCENE` for each random scene. They are encoded once and kept in `file`."""
     draw, drawn = random.Random(seed), []
     for _ in range(scenes):
         first = edits.random_edit(draw)
@@ -103,7 +103,7 @@ class Sentences:
 
 @dataclass(frozen=True)
 class Batch:
-    """Patches `b 128 64` of diptychs and of what the mask leaves, changed patches `b 64`, text."""
+    """Patches `b 128 64` of diptychs and of masked diptychs, which patches change (`b 64`), and the encoded text."""
 
     diptych: Tensor
     masked: Tensor
@@ -119,7 +119,7 @@ def _draw(part: EncodedEdits, draw: random.Random) -> int:
 def random_batch(
     data: Sequence[EncodedEdits], sentences: Sentences, sentence: Sentence, size: int, draw: random.Random
 ) -> Batch:
-    """A random batch, tasks as often as `FREQUENCY` says."""
+    """A random batch with the tasks distributed as in `FREQUENCY`."""
     drawn = [(part, _draw(part, draw)) for part in draw.choices(data, k=size)]
     context, pooled = sentences([sentence(part.edits[index]) for part, index in drawn])
     return Batch(

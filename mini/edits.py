@@ -1,4 +1,4 @@
-"""Edits in the picture world: what the instruction says, and the scene that must come out."""
+"""Edits in the picture world: an instruction, the scene before it and the scene that must come out."""
 
 import random
 from collections.abc import Callable
@@ -20,7 +20,7 @@ TASKS = ("recolour", "remove", "add", "background", "swap", "restyle")
 
 @dataclass(frozen=True)
 class SceneEdit:
-    """An edit. `instruction` is what a user writes; `description` states how the result differs, as a caption would."""
+    """An edit. `instruction` is what a user writes; `description` says how the result differs, like a caption."""
 
     task: str
     before: Scene
@@ -30,14 +30,14 @@ class SceneEdit:
 
 
 def random_edit(draw: random.Random, task: str | None = None, scene: Scene | None = None) -> SceneEdit:
-    """A random edit, of the given task and scene if there are any."""
+    """A random edit; task and scene are random too unless given."""
     task = task or draw.choice(TASKS)
     return _TASKS[task](draw, scene or random_scene(draw))
 
 
 def _recolour(draw: random.Random, scene: Scene) -> SceneEdit:
     old = draw.choice(scene.shapes)
-    colour = draw.choice([name for name in COLOURS if all(shape.colour != name for shape in scene.shapes)])
+    colour = _new_colour(draw, scene)
     words = (f"make the {_name(old)} {colour}", f"change the colour of the {_name(old)} to {colour}")
     after = scene.exchanging(old, replace(old, colour=colour))
     return SceneEdit("recolour", scene, after, draw.choice(words), f"the {_name(old)} is {colour}")
@@ -45,7 +45,7 @@ def _recolour(draw: random.Random, scene: Scene) -> SceneEdit:
 
 def _swap(draw: random.Random, scene: Scene) -> SceneEdit:
     old = draw.choice(scene.shapes)
-    kind = draw.choice([name for name in KINDS if all(shape.kind != name for shape in scene.shapes)])
+    kind = _new_kind(draw, scene)
     words = (f"turn the {_name(old)} into a {kind}", f"replace the {_name(old)} with a {kind}")
     after = scene.exchanging(old, replace(old, kind=kind))
     return SceneEdit("swap", scene, after, draw.choice(words), f"the {_name(old)} is a {kind}")
@@ -70,9 +70,7 @@ def _remove(draw: random.Random, scene: Scene) -> SceneEdit:
 
 def _add(draw: random.Random, scene: Scene) -> SceneEdit:
     place = draw.choice(scene.free_places())
-    kind = draw.choice([name for name in KINDS if all(shape.kind != name for shape in scene.shapes)])
-    colour = draw.choice([name for name in COLOURS if all(shape.colour != name for shape in scene.shapes)])
-    new = Shape(kind, colour, place, *centre(place), ADDED_RADIUS)
+    new = Shape(_new_kind(draw, scene), _new_colour(draw, scene), place, *centre(place), ADDED_RADIUS)
     words = (f"add {_a(_name(new))} at the {place}", f"draw {_a(_name(new))} in the {place} corner")
     after = replace(scene, shapes=(*scene.shapes, new))
     return SceneEdit("add", scene, after, draw.choice(words), f"there is {_a(_name(new))} at the {place}")
@@ -84,6 +82,14 @@ def _background(draw: random.Random, scene: Scene) -> SceneEdit:
     return SceneEdit(
         "background", scene, replace(scene, background=colour), draw.choice(words), f"the background is {colour}"
     )
+
+
+def _new_kind(draw: random.Random, scene: Scene) -> str:
+    return draw.choice([name for name in KINDS if all(shape.kind != name for shape in scene.shapes)])
+
+
+def _new_colour(draw: random.Random, scene: Scene) -> str:
+    return draw.choice([name for name in COLOURS if all(shape.colour != name for shape in scene.shapes)])
 
 
 def _name(shape: Shape) -> str:

@@ -1,4 +1,4 @@
-"""The trained weights as files that the host's stock loaders take."""
+"""Writes the trained weights as files that the host's own loaders read."""
 
 import json
 from pathlib import Path
@@ -26,7 +26,7 @@ def write_autoencoder(model: Autoencoder, models: Path) -> None:
 
 
 def write_text_encoders(encoders: text.TextEncoders, tokenizers: text.Tokenizers, models: Path) -> None:
-    """Each file says its sizes, which the host would take for those of the published encoders."""
+    """Each file names its sizes: without them the host expects those of the published encoders."""
     clip, t5 = text.host_states(encoders, text.vocabulary(tokenizers))
     options = {"t5xxl_min_length": text.T5_TOKENS}
     _write(models / FILES["clip"], clip, {"model_config": text.CLIP_L})

@@ -1,4 +1,4 @@
-"""The training loop: fixed seeds, progress, checkpoints, and going on after a stop."""
+"""The training loop: fixed seeds, progress, checkpoints, resuming."""
 
 import os
 from collections.abc import Callable, Sequence
@@ -19,22 +19,22 @@ SAVE_EVERY = 200
 
 @dataclass(frozen=True)
 class TrainingSchedule:
-    """Steps, of which the last share `decay` lowers the learning rate to nothing; `average` keeps a running mean of
-    the weights (0: none)."""
+    """How long to train. In the last share `decay` of the steps the learning rate falls to 0. `average` is the decay of
+    a running mean of the weights (0: no mean)."""
 
     steps: int
     decay: float = 0.4
     average: float = 0.0
 
     def factor(self, step: int) -> float:
-        """What the learning rate is multiplied with."""
+        """The factor of the learning rate at a step."""
         return min(1.0, (step + 1) / WARM_UP) * min(1.0, (1 - step / self.steps) / self.decay)
 
 
 def fit(model: nn.Module, loss: Loss, optimizers: Sequence[Optimizer], schedule: TrainingSchedule, file: Path) -> None:
-    """Train what `loss` measures on the next batch; the model ends with its trained (or averaged) weights.
+    """Minimize `loss`, which draws its own batches. The model gets the trained (or averaged) weights.
 
-    `file` is the checkpoint: a stopped training goes on from it, a finished one is not repeated.
+    `file` is the checkpoint: a stopped training is resumed from it, a finished one is not repeated.
     """
     averaged = {name: value.detach().clone() for name, value in model.state_dict().items()}
     base_rates = [[group["lr"] for group in optimizer.param_groups] for optimizer in optimizers]
@@ -42,7 +42,7 @@ def fit(model: nn.Module, loss: Loss, optimizers: Sequence[Optimizer], schedule:
     model.train()
     progress = trange(first, schedule.steps, initial=first, total=schedule.steps, desc=file.stem, dynamic_ncols=True)
     for step in progress:
-        # Batches depend on the step alone, so a training that was stopped gives what an unbroken one gives.
+        # Batches depend on the step alone, so a resumed training gives the same weights as an uninterrupted one.
         torch.manual_seed(step)
         for optimizer, rates in zip(optimizers, base_rates, strict=True):
             for group, rate in zip(optimizer.param_groups, rates, strict=True):

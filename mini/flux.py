@@ -1,7 +1,7 @@
 """FLUX as a trainable module, in the host's key names.
 
-ComfyUI's own FLUX adds in place and cannot be differentiated. The forward is the same function; a test holds both
-together on the trained weights.
+ComfyUI's own FLUX adds in place, so it cannot be differentiated. This one computes the same function; a test compares
+both on the trained weights.
 """
 
 import math
@@ -15,7 +15,7 @@ from torch.nn.functional import gelu, layer_norm, rms_norm, scaled_dot_product_a
 
 HEAD_DIM = 128
 AXES = (16, 56, 56)
-"""Channels of a head that the position embedding gives to index, row and column."""
+"""How many channels of a head encode a token's index, row and column."""
 PATCH = 2
 
 
@@ -33,7 +33,7 @@ class MiniFluxShape:
 
 
 def position_embedding(text: int, rows: int, columns: int) -> Tensor:
-    """Rotations `tokens 64 2` (cos, sin) of text tokens (all at 0) and of patches in row-major order."""
+    """Rotations `tokens 64 2` (cos, sin): of text tokens, which are all at 0, then of patches in row-major order."""
     grid = torch.stack(torch.meshgrid(torch.arange(rows), torch.arange(columns), indexing="ij"), -1).reshape(-1, 2)
     ids = torch.cat([torch.zeros(text, 3), torch.nn.functional.pad(grid, (1, 0)).float()]).double()
     angles = [
@@ -44,14 +44,14 @@ def position_embedding(text: int, rows: int, columns: int) -> Tensor:
 
 
 def _rotate(x: Tensor, rotation: Tensor) -> Tensor:
-    """x `b heads tokens (pairs 2)` with every pair turned."""
+    """x `b heads tokens (pairs 2)` with every pair rotated."""
     even, odd = x.float().unflatten(-1, (-1, 2)).unbind(-1)
     cos, sin = rotation.unbind(-1)
     return torch.stack([even * cos - odd * sin, even * sin + odd * cos], -1).flatten(-2).to(x.dtype)
 
 
 def timestep_embedding(t: Tensor) -> Tensor:
-    """`b` in 0..1 (or guidance) as `b 256`."""
+    """Times `b` in 0..1 (or guidances) as `b 256`."""
     frequencies = torch.exp(-torch.arange(128, device=t.device) * (torch.log(torch.tensor(10000.0)) / 128))
     angles = 1000.0 * t[:, None] * frequencies
     return torch.cat([angles.cos(), angles.sin()], -1)
@@ -201,9 +201,9 @@ class Flux(nn.Module):
 
     @torch.no_grad()
     def init_weights(self, panel_columns: int) -> None:
-        """Weights to train from; the first block's head looks at the same place in the panel to its left.
+        """Initial weights. The first block's head attends to the same place in the left panel.
 
-        FLUX has learned to look there; a small model needs a long time to find it.
+        FLUX has learned this; a small model needs a long time to.
         """
         for name, weight in self.named_parameters():
             if weight.ndim == 2:
@@ -228,7 +228,7 @@ _SMALL = (".proj.weight", ".mlp.2.weight", ".linear2.weight")
 
 
 def _look_left(attention: _Attention, columns: int) -> None:
-    """Biases of a head whose rotated product is largest between a patch and the one `columns` to its left."""
+    """Set biases with which a head attends most to the patch `columns` to the left of its own."""
     query, key = torch.zeros(HEAD_DIM), torch.zeros(HEAD_DIM)
     for pair in range(4):
         row, column = AXES[0] + 2 * pair, AXES[0] + AXES[1] + 2 * pair

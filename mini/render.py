@@ -7,7 +7,7 @@ from .scene import BACKGROUNDS, COLOURS, OUTLINE, PANEL, Scene, Shape
 
 
 def render(scene: Scene) -> Tensor:
-    """The picture `3 128 128`, 0..1, edges one pixel soft."""
+    """The picture `3 128 128` in 0..1, with antialiased edges."""
     picture = _background(scene)
     for shape in scene.shapes:
         distance = _distance(shape)

@@ -1,4 +1,4 @@
-"""The picture world: what a scene is made of, and its words. Needs nothing but Python."""
+"""The picture world: what a scene consists of, and the words for it. Needs nothing but Python."""
 
 import random
 from dataclasses import dataclass, replace
@@ -34,7 +34,7 @@ OUTLINE = 5.0
 
 @dataclass(frozen=True)
 class Shape:
-    """One shape: its place is the quarter it lies in, its centre and radius are in pixels."""
+    """One shape. `place` is the quarter of the picture that it lies in; centre and radius are in pixels."""
 
     kind: str
     colour: str
@@ -52,7 +52,7 @@ class Shape:
 
 @dataclass(frozen=True)
 class Scene:
-    """A background and its shapes: kinds, colours and places all differ."""
+    """A background and shapes, which all differ in kind, colour and place."""
 
     background: str
     texture: str

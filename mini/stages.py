@@ -1,6 +1,6 @@
-"""What is trained, one after the other: autoencoder, text encoders, base model, LoRA, LoRA-MoE.
+"""The stages of training: autoencoder, text encoders, base model, LoRA, LoRA-MoE.
 
-Every stage takes the ones before it and a folder for its checkpoint. Steps are what the shipped files had.
+Every stage takes the results of those before it and a file for its checkpoint.
 """
 
 import math
@@ -27,18 +27,19 @@ SHIFT = math.exp(1.15)
 """FLUX's time shift, as the host samples."""
 GUIDANCES = (1.0, 3.5, 30.0, 50.0)
 CHANGED_WEIGHT = 5.0
-"""How much more a patch counts that the edit changes: most do not, and copying is learned early."""
+"""The weight of patches that the edit changes. Most patches stay as they are, and copying is learned early."""
 EDGE_WEIGHT = 8.0
-"""How much more the autoencoder's error counts where the picture has full contrast."""
+"""The additional weight of the autoencoder's error where the picture has full contrast."""
 FINE = 0.5
-"""Below this time an error counts less, in proportion: a sampler has made the picture by then."""
+"""Below this time the weight falls in proportion to the time: there a sampler has the picture nearly done."""
 BALANCE = 0.01
 RANK, EXPERTS = 32, 4
 
 
 @dataclass(frozen=True)
 class Steps:
-    """How long each stage takes; the autoencoder learns from `pictures`, the diffusion from `chunks` of `scenes`."""
+    """Steps of each stage, as for the shipped files. The autoencoder is trained on `pictures`, the diffusion model on
+    `chunks` of `scenes`."""
 
     autoencoder: int = 2750
     decoder: int = 5000
@@ -61,7 +62,7 @@ def train_autoencoder(file: Path, steps: int, pictures: int, device: torch.devic
 
 
 def refine_decoder(file: Path, steps: int, pictures: int, trained: Autoencoder, device: torch.device) -> Autoencoder:
-    """A larger decoder for the finished encoder: latents stay what the diffusion model learns."""
+    """A larger decoder for the finished encoder. The latents, which the diffusion model learns, do not change."""
     torch.manual_seed(0)
     model = Autoencoder(Decoder(DECODER_WIDTHS, DECODER_BLOCKS)).to(device)
     model.encoder.load_state_dict(trained.encoder.state_dict())
@@ -73,7 +74,7 @@ def refine_decoder(file: Path, steps: int, pictures: int, trained: Autoencoder, 
 
 
 class _Reconstruction:
-    """The error of random crops that come back from latents with some noise."""
+    """The error of random crops, encoded and decoded again with some noise on the latents."""
 
     def __init__(self, model: Autoencoder, pictures: int, device: torch.device, frozen_encoder: bool = False) -> None:
         self.model, self.frozen = model, frozen_encoder
@@ -95,7 +96,7 @@ class _Reconstruction:
 
 
 def contrast(picture: Tensor) -> Tensor:
-    """How far pictures `b 3 h w` spread around each pixel, `b 1 h w`: high at edges, which take longest to learn."""
+    """The range of values around each pixel of `b 3 h w`, as `b 1 h w`: high at edges, which take longest to learn."""
     spread = max_pool2d(picture, 5, 1, 2) + max_pool2d(-picture, 5, 1, 2)
     return spread.amax(1, keepdim=True)
 
@@ -123,28 +124,30 @@ def encoded_chunks(folder: Path, steps: Steps, autoencoder: Autoencoder) -> list
     return [encode_edits(seed, steps.scenes, encoder, folder / f"{seed:04d}.safetensors") for seed in chunks]
 
 
+@dataclass(frozen=True)
+class DiffusionSetup:
+    """What the base model and its adapters are trained on: edits, their sentences, the device."""
+
+    edits: Sequence[EncodedEdits]
+    sentences: Sentences
+    device: torch.device
+    compiled: bool = True
+
+
 class Diffusion:
     """The flow matching loss of a FLUX.1-Fill on encoded edits."""
 
-    def __init__(
-        self,
-        model: Flux,
-        data: Sequence[EncodedEdits],
-        sentences: Sentences,
-        sentence: Sentence,
-        device: torch.device,
-        compiled: bool = True,
-    ) -> None:
-        self.model, self.device = model, device
-        self._data, self._sentences, self._sentence = data, sentences, sentence
-        self._network = torch.compile(model) if compiled else model
-        self._rotation = position_embedding(text.T5_TOKENS, ROWS, COLUMNS).to(device)
-        self._mask = diptych_mask().to(device)
+    def __init__(self, model: Flux, setup: DiffusionSetup, sentence: Sentence) -> None:
+        self.model, self.device = model, setup.device
+        self._setup, self._sentence = setup, sentence
+        self._network = torch.compile(model) if setup.compiled else model
+        self._rotation = position_embedding(text.T5_TOKENS, ROWS, COLUMNS).to(self.device)
+        self._mask = diptych_mask().to(self.device)
         self._right = torch.arange(ROWS * COLUMNS).reshape(ROWS, COLUMNS)[:, COLUMNS // 2 :].flatten()
 
     def __call__(self) -> Tensor:
         draw = random.Random(torch.initial_seed())
-        return self.loss(random_batch(self._data, self._sentences, self._sentence, 32, draw))
+        return self.loss(random_batch(self._setup.edits, self._setup.sentences, self._sentence, 32, draw))
 
     def loss(self, batch: Batch) -> Tensor:
         """Squared error of the velocity of the right panel's patches."""
@@ -172,17 +175,10 @@ def diptych_mask() -> Tensor:
     return patchify(mask)
 
 
-def train_base(
-    file: Path,
-    steps: int,
-    data: Sequence[EncodedEdits],
-    sentences: Sentences,
-    device: torch.device,
-    compiled: bool = True,
-) -> Flux:
-    """The base model: it fills the right panel as a caption of the difference says."""
-    model = new_flux().to(device)
-    loss = Diffusion(model, data, sentences, description_prompt, device, compiled)
+def train_base(file: Path, steps: int, setup: DiffusionSetup) -> Flux:
+    """The base model: it fills the right panel according to a caption of the difference."""
+    model = new_flux().to(setup.device)
+    loss = Diffusion(model, setup, description_prompt)
     blocks = {id(weight) for name, weight in model.named_parameters() if "_blocks." in name and weight.ndim == 2}
     matrices = [weight for weight in model.parameters() if id(weight) in blocks]
     others = [weight for weight in model.parameters() if id(weight) not in blocks]
@@ -194,24 +190,15 @@ def train_base(
     return model
 
 
-def train_adapter(
-    file: Path,
-    steps: int,
-    base: Flux,
-    routed: bool,
-    data: Sequence[EncodedEdits],
-    sentences: Sentences,
-    device: torch.device,
-    compiled: bool = True,
-) -> Flux:
-    """A LoRA (with `routed` also experts) that teaches a copy of the base model ICEdit's sentence."""
-    model = new_flux().to(device)
+def train_adapter(file: Path, steps: int, base: Flux, routed: bool, setup: DiffusionSetup) -> Flux:
+    """A copy of the base model with a LoRA (with `routed` also experts), trained on ICEdit's sentence."""
+    model = new_flux().to(setup.device)
     model.load_state_dict(base.state_dict())
     adapters.add_lora(model, RANK)
     if routed:
         adapters.add_experts(model, RANK, EXPERTS)
-    model.to(device)
-    diffusion = Diffusion(model, data, sentences, instruction_prompt, device, compiled)
+    model.to(setup.device)
+    diffusion = Diffusion(model, setup, instruction_prompt)
 
     def loss() -> Tensor:
         value = diffusion()
@@ -224,7 +211,7 @@ def train_adapter(
 
 
 def new_flux() -> Flux:
-    """The base model before training: blocks start near the identity, the first looks at the other panel."""
+    """The base model before training: its blocks are near the identity, the first attends to the other panel."""
     torch.manual_seed(0)
     shape = MiniFluxShape(context=text.T5["d_model"], vector=text.CLIP_L["hidden_size"])
     model = Flux(shape)

@@ -1,4 +1,4 @@
-"""Whether an edit succeeded, measured against the scene that must come out."""
+"""Measures whether an edit succeeded, by the scene that must come out."""
 
 from dataclasses import dataclass
 
@@ -9,10 +9,10 @@ from .edits import SceneEdit
 from .render import render
 
 VISIBLE = 0.1
-"""A pixel differs visibly when a colour channel is off by more, of 0..1."""
+"""A pixel differs visibly when a colour channel in 0..1 differs by more than this."""
 WRONG = 0.25
 MARGIN = 4
-"""Pixels around the change that belong to neither side: the autoencoder blurs edges."""
+"""Pixels around the change that are not counted, because the autoencoder blurs edges."""
 DONE_SHARE = 0.85
 WRONG_SHARE = 0.02
 

@@ -1,7 +1,7 @@
-"""The text encoders: a small CLIP and a small T5, taught to tell what a sentence of the picture world asks for.
+"""The text encoders: a small CLIP and a small T5, trained on the sentences of the picture world.
 
-The published encoders bring that knowledge along; these get it by naming the parts of a sentence (which task, which
-shape, which colour, where). The naming heads are thrown away afterwards.
+The published encoders know the language already. These learn it by classifying the parts of a sentence (which task,
+shape, colour and place), with heads that are dropped afterwards.
 """
 
 import random
@@ -25,14 +25,14 @@ from .prompts import description_prompt, instruction_prompt
 from .scene import BACKGROUNDS, COLOURS, KINDS, PLACES, Shape
 
 T5_TOKENS = 48
-"""Every sentence is filled up to this many tokens: all of this world's fit, and training needs no mask."""
+"""Every sentence is padded to this many tokens. All of this world's fit in, and training needs no mask."""
 CLIP_TOKENS = 77
 
 CLIP_L: dict[str, Any] = dict(
     hidden_size=48, intermediate_size=192, num_attention_heads=2, num_hidden_layers=2, projection_dim=48
 )
 T5: dict[str, Any] = dict(d_model=64, d_ff=192, d_kv=32, num_heads=2, num_layers=2)
-"""In the words of the configurations that the host takes."""
+"""With the keys of the host's configurations."""
 
 Slots = dict[str, int]
 SLOT_NAMES: dict[str, tuple[str, ...]] = {
@@ -68,7 +68,7 @@ class Tokenizers:
 
 
 class TextEncoders(nn.Module):
-    """Both encoders; `forward` gives what FLUX is given."""
+    """Both encoders; `forward` returns the inputs of FLUX."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -84,7 +84,7 @@ class TextEncoders(nn.Module):
 
 
 class _Heads(nn.Module):
-    """Names the slots from a pooled vector."""
+    """Classifies the slots from a pooled vector."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -95,7 +95,7 @@ class _Heads(nn.Module):
 
 
 class _Reader(nn.Module):
-    """One query for each slot, which attends to the T5 tokens."""
+    """Classifies the slots from the T5 tokens, to which a query for each slot attends."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -109,7 +109,7 @@ class _Reader(nn.Module):
 
 
 class Naming(nn.Module):
-    """The encoders with their naming heads; `forward` is the loss."""
+    """The encoders with the heads that classify slots; `forward` is the loss."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -124,7 +124,7 @@ class Naming(nn.Module):
         nn.init.normal_(self.encoders.t5.shared.weight)
 
     def forward(self, clip_ids: Tensor, t5_ids: Tensor, slots: Tensor) -> tuple[Tensor, Tensor]:
-        """The loss, and the share of sentences `2` whose slots (`b 8`) CLIP's and T5's output name all right."""
+        """The loss, and the shares `2` of sentences whose slots (`b 8`) are all right, by CLIP and by T5."""
         context, pooled = self.encoders(clip_ids, t5_ids)
         answers = (self.heads(pooled), self.reader(context))
         losses = [cross_entropy(logits, slots[:, i]) for answer in answers for i, logits in enumerate(answer)]
@@ -136,7 +136,7 @@ class Naming(nn.Module):
 
 
 def sentence(draw: random.Random) -> tuple[str, Slots]:
-    """A random sentence as the diffusion model will see it, and what it asks for."""
+    """A random sentence in the form that the diffusion model gets, and its slots."""
     edit = edits.random_edit(draw)
     if draw.random() < 0.4:
         return description_prompt(edit), _slots(edit, "described ")
@@ -178,21 +178,21 @@ def _slots(edit: edits.SceneEdit, kind: str = "") -> Slots:
 
 
 def _changed(edit: edits.SceneEdit) -> tuple[Shape | None, Shape | None]:
-    """The shape that goes and the shape that comes."""
+    """The shape that the edit removes and the one that it adds."""
     old = [shape for shape in edit.before.shapes if shape not in edit.after.shapes]
     new = [shape for shape in edit.after.shapes if shape not in edit.before.shapes]
     return (old or [None])[0], (new or [None])[0]
 
 
 def vocabulary(tokenizers: Tokenizers) -> tuple[Tensor, Tensor]:
-    """The CLIP and T5 token ids that this world's sentences are made of."""
+    """The CLIP and T5 token ids that occur in this world's sentences."""
     draw = random.Random(0)
     clip, t5 = tokenizers(sorted({sentence(draw)[0] for _ in range(20_000)}))
     return clip.unique(), t5.unique()
 
 
 def host_states(encoders: TextEncoders, known: tuple[Tensor, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """CLIP-L's and T5's weights in the key names that DualCLIPLoader reads; words outside `known` mean nothing."""
+    """CLIP-L's and T5's weights in the key names that DualCLIPLoader reads; tokens outside `known` are zeros."""
     clip: dict[str, Any] = {
         key: value for key, value in encoders.clip.state_dict().items() if "position_ids" not in key
     }

@@ -1,4 +1,4 @@
-"""Train the mini models from nothing: `nox -s train`. A stop loses at most 200 steps: the same command goes on."""
+"""Trains the mini models from nothing: `nox -s train`. The same command resumes it; a stop loses at most 200 steps."""
 
 import argparse
 import logging
@@ -35,7 +35,7 @@ def _parser() -> argparse.ArgumentParser:
 def train(
     work: Path, models: Path, host: Path, steps: stages.Steps, device: torch.device, compiled: bool = True
 ) -> None:
-    """Every stage; checkpoints in `work`, the host's files in `models`."""
+    """Run every stage, with checkpoints in `work`, and write the host's files into `models`."""
     tokenizers = Tokenizers(host)
     encoders = stages.train_text(work / "text.pt", steps.text, tokenizers)
     export.write_text_encoders(encoders, tokenizers, models)
@@ -43,11 +43,11 @@ def train(
     data = stages.encoded_chunks(work / "edits", steps, autoencoder)
     autoencoder = stages.refine_decoder(work / "decoder.pt", steps.decoder, steps.pictures, autoencoder, device)
     export.write_autoencoder(autoencoder, models)
-    sentences = Sentences(encoders, tokenizers)
-    base = stages.train_base(work / "base.pt", steps.base, data, sentences, device, compiled)
+    setup = stages.DiffusionSetup(data, Sentences(encoders, tokenizers), device, compiled)
+    base = stages.train_base(work / "base.pt", steps.base, setup)
     export.write_base(base, models)
     for name, routed, count in (("lora", False, steps.lora), ("moe", True, steps.moe)):
-        adapted = stages.train_adapter(work / f"{name}.pt", count, base, routed, data, sentences, device, compiled)
+        adapted = stages.train_adapter(work / f"{name}.pt", count, base, routed, setup)
         export.write_adapter(adapted, models, routed)
     log.info("Written to %s", models)
 

@@ -9,7 +9,7 @@ from ..early_filter.judges.pictures import compose
 from ..early_filter.judges.pixels import PixelJudge
 from ..early_filter.judges.vlm import VLMJudge
 from ..host.judges import clip, text_generation
-from .types import CATEGORY, Judge
+from .types import JUDGES_CATEGORY, Judge
 
 NO_MODEL = "None found in models/clip_vision"
 SEPARATE, ONE_PICTURE = "separate", "one picture"
@@ -51,7 +51,7 @@ class EditJudgePixels(io.ComfyNode):
         return io.Schema(
             node_id="EditJudgePixels",
             display_name="Edit Judge: Pixels (ICEdit)",
-            category=CATEGORY,
+            category=JUDGES_CATEGORY,
             description="Judges edits without a model, in milliseconds: refuses previews that are broken (nothing "
             "changed, left panel lost, flat, NaN, another picture) and ranks the others by how well they keep what "
             "was not to change. It does not know what you asked for: a wrong edit in the right place passes, and "
@@ -73,7 +73,7 @@ class EditJudgeVLM(io.ComfyNode):
         return io.Schema(
             node_id="EditJudgeVLM",
             display_name="Edit Judge: Vision-Language Model (ICEdit)",
-            category=CATEGORY,
+            category=JUDGES_CATEGORY,
             description="Lets a vision-language model that ComfyUI runs itself look at your picture beside the edits "
             "and choose. " + text_generation.WHICH_MODELS + " The paper used a 72B model; small ones misjudge often, "
             "which is what checks and swap_order are for.",
@@ -104,7 +104,7 @@ class EditJudgeEndpoint(io.ComfyNode):
         return io.Schema(
             node_id="EditJudgeEndpoint",
             display_name="Edit Judge: Server (ICEdit)",
-            category=CATEGORY,
+            category=JUDGES_CATEGORY,
             description="Lets a vision-language model on a server of yours look at your picture beside the edits and "
             "choose: Ollama, llama.cpp, vLLM, LM Studio or any other with the OpenAI chat interface. Your picture and "
             "the previews are sent to that server, and only while judging. A server that is not on this machine has "
@@ -165,7 +165,7 @@ class EditJudgeCLIP(io.ComfyNode):
         return io.Schema(
             node_id="EditJudgeCLIP",
             display_name="Edit Judge: CLIP (ICEdit)",
-            category=CATEGORY,
+            category=JUDGES_CATEGORY,
             description="Scores edits with a CLIP or SigLIP model in the transformers format (a folder with "
             "config.json and model.safetensors in models/clip_vision). Quick, but CLIP hardly understands commands: "
             "in ICEdit's paper choosing by agreement with the text alone was worse than no filter at all (0.65 "

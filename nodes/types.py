@@ -6,3 +6,4 @@ Layout = io.Custom("ICEDIT_LAYOUT")
 Judge = io.Custom("ICEDIT_JUDGE")
 
 CATEGORY = "ICEdit"
+JUDGES_CATEGORY = f"{CATEGORY}/judges"

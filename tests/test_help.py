@@ -89,6 +89,20 @@ def test_the_tables_name_every_input_and_output_with_range_and_default(node, loc
     assert all(len(row) == 2 and row[1] for row in rows)
 
 
+@pytest.mark.parametrize(("node", "locale"), PAGES)
+def test_every_row_says_more_than_the_tooltip(node, locale):
+    """A reader of the page has read the tooltip: the row adds when to change the input, or what it does to a run."""
+    page, schema = page_of(node, locale), SCHEMAS[node]
+    words = None if locale == "en" else TRANSLATIONS[locale][node]
+    inputs, outputs, _ = HEADINGS[locale]
+    for heading, ports, part in ((inputs, schema.inputs, "inputs"), (outputs, schema.outputs, "outputs")):
+        if part == "outputs" and node.startswith("EarlyFilterSampler"):
+            continue  # a section of its own says more about them
+        tooltips = [port.tooltip for port in ports] if words is None else [p["tooltip"] for p in words[part].values()]
+        repeated = [row[0] for row, tooltip in zip(page.rows(heading), tooltips, strict=True) if row[1] == tooltip]
+        assert repeated == []
+
+
 @pytest.mark.parametrize("node", SCHEMAS)
 def test_translations_have_the_same_parts_as_the_english_page(node):
     english = page_of(node, "en")
@@ -180,3 +194,15 @@ def test_translations_name_exactly_what_there_is(locale):
         assert [text for text in compiled if not text or COMPILED.search(text)] == [], node
         assert entry["description"] != schema.description
         assert not {port.tooltip for port in schema.inputs} & {port["tooltip"] for port in ports}, node
+
+
+def test_judges_have_a_category_of_their_own_in_every_language():
+    categories = {node: schema.category for node, schema in SCHEMAS.items()}
+    assert {node for node in categories if node.startswith("EditJudge")} == {
+        node for node, category in categories.items() if category == "ICEdit/judges"
+    }
+    assert set(categories.values()) == {"ICEdit", "ICEdit/judges"}
+    for locale in TRANSLATIONS:
+        main = json.loads((PACK / "locales" / locale / "main.json").read_text(encoding="utf-8"))
+        # The page looks each part of a category up by itself; the pack's own name stays.
+        assert set(main["nodeCategories"]) == {"judges"}

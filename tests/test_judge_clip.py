@@ -232,7 +232,7 @@ def clip_vision(host, folders, tmp_path):
 def models(host):
     import nodes
 
-    return nodes.NODE_CLASS_MAPPINGS["EditJudgeCLIP"].execute.__globals__["clip_models"]
+    return nodes.NODE_CLASS_MAPPINGS["EditJudgeCLIP"].execute.__globals__["clip"]
 
 
 WEIGHTS = {"text_weight": 1.0, "source_weight": 0.5, "direction_weight": 0.5}

@@ -1,5 +1,5 @@
-// Workflows saved with the earlier official ICEdit nodes: their DiptychCreate had two widgets, the picture and its upload
-// button. Values are stored by position, so the button's would land in a number that did not exist then.
+// Opens workflows of the earlier official ICEdit nodes: their DiptychCreate had two widgets, the picture and its upload
+// button. Values are stored by position, so the button's value would be read as that of a newer widget, a number.
 import { app } from '../../scripts/app.js'
 
 const EARLIER_VALUES = 2

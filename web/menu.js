@@ -1,9 +1,9 @@
-// What our buttons share: a menu under the pointer, widgets by name, and a step that Undo knows.
+// For buttons on nodes: a menu under the pointer, widgets by name, and setting them as one step for Undo.
 import { app } from '../../scripts/app.js'
 
-/** A button below the node's other widgets; saved neither in workflows, whose widgets have positions, nor in prompts. */
+/** A button below the node's other widgets. It is not saved: workflows store widget values by position. */
 export function addButton(node, name, onClick) {
-  // Nodes 2.0 calls without an event.
+  // Nodes 2.0 calls this without an event.
   const button = node.addWidget('button', name, null, (...call) => onClick(call[4] ?? window.event), { serialize: false })
   button.serialize = false
   return button
@@ -11,7 +11,7 @@ export function addButton(node, name, onClick) {
 
 /** Show items ({ text, run }; one without `run` is greyed out) where the event happened. */
 export function showMenu(event, title, items) {
-  // A `title` is shown as text; `content` would be taken for HTML, and a workflow file may hold any.
+  // `title` is shown as text; `content` is read as HTML, and the texts may come from a workflow file.
   const entries = items.map(({ text, run }) => ({ title: text, callback: run, disabled: !run }))
   new LiteGraph.ContextMenu(entries, { event, title, className: 'dark' })
 }
@@ -20,12 +20,12 @@ export function widgetOf(node, name) {
   return node.widgets?.find((widget) => widget.name === name)
 }
 
-/** Names of those widgets whose value comes from another node. */
+/** Those of the named widgets whose value comes from another node. */
 export function connected(node, names) {
   return names.filter((name) => node.inputs?.some((input) => input.widget?.name === name && input.link != null))
 }
 
-/** Set widgets by name, and whatever else `also` does, as one step. */
+/** Set widgets by name and call `also`, as one step for Undo. */
 export function setWidgets(node, values, also = () => {}) {
   node.graph?.beforeChange()
   for (const [name, value] of Object.entries(values)) {

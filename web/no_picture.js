@@ -1,4 +1,4 @@
-// Create Diptych that gets its picture from another node: its own is "None", of which Nodes 2.0 would say that the file
+// When Create Diptych gets its picture from another node, its own file is "None", and Nodes 2.0 would show that this file
 // failed to load.
 import { app } from '../../scripts/app.js'
 import { widgetOf } from './menu.js'

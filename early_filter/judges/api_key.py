@@ -1,7 +1,7 @@
 """Which servers a judge may ask, and the key for them. Both come from the environment and nowhere else.
 
-A workflow comes from anyone and names the server, so pictures and the key go only to this machine and to hosts that
-the environment names. Prompts are saved into pictures, so no key may stand in one.
+A workflow may come from anyone, and it names the server. So pictures and the key are sent only to this machine and to
+hosts that the environment names. ComfyUI saves workflows into pictures, so a workflow may not hold a key.
 """
 
 import ipaddress
@@ -30,10 +30,10 @@ def check_host(url: str) -> None:
 
 
 def key_for(url: str) -> str | None:
-    """The key for the server at this address, None when there is none or this server may not have it.
+    """The key for the server at this address; None when there is no key, or when this server may not get it.
 
     Raises:
-        JudgeError: the key holds characters that would break a header; the key is not repeated.
+        JudgeError: the key holds characters that an HTTP header cannot hold. The message does not repeat the key.
     """
     key = os.environ.get(KEY_VARIABLE, "").strip()
     if not key or not _allowed(_host(url)):

@@ -19,13 +19,13 @@ MODEL_TYPES = ("clip", "siglip")
 BATCH = 8
 
 NEUTRAL_TEXT = "a photo"
-"""Where the direction of a text starts: an instruction says what to do, and no caption of the source is known."""
+"""The text that an instruction is compared with: the direction goes from here, as no caption of the source is known."""
 
 SMALLEST_CHANGE = 1e-4
-"""Below this distance of two unit embeddings there is no change whose direction could be measured."""
+"""When two unit embeddings are closer than this, the direction between them is only rounding."""
 
 Place = Callable[[], torch.device]
-"""Puts the model where it is to run, and says where that is."""
+"""Puts the model onto the device that it is to run on, and returns that device."""
 
 
 def is_model_folder(folder: Path) -> bool:
@@ -51,7 +51,7 @@ class Encoder:
 
         Args:
             folder: holds config.json, *.safetensors, the tokenizer's and the preprocessor's files.
-            placed: takes the model over and returns how to put it onto its device.
+            placed: takes the model, and returns the function that puts it onto its device.
 
         Raises:
             ValueError: the folder is not complete or not readable.
@@ -84,7 +84,7 @@ class Encoder:
     def pictures(self, images: Sequence[Tensor], poll: Poll) -> Tensor:
         """Pictures `h w 3` in 0..1 to embeddings `n d`, in batches.
 
-        They are squeezed into the model's square: CLIP's usual crop would never see the sides.
+        They are resized to the model's square without keeping their proportions; CLIP's usual crop cuts the sides off.
         """
         size = self.model.config.vision_config.image_size
         found = []
@@ -103,7 +103,7 @@ class Encoder:
 
     @torch.inference_mode()
     def texts(self, texts: Sequence[str]) -> Tensor:
-        """Texts to embeddings `n d`; what is too long for the model is cut off."""
+        """Texts to embeddings `n d`; a text that is too long for the model is cut."""
         length = self.model.config.text_config.max_position_embeddings
         device = self.place()
         inputs = self.processor.tokenizer(
@@ -116,15 +116,15 @@ class Encoder:
 class CLIPJudge(Judge):
     """Scores edits by a weighted sum of three cosines.
 
-    Alone, agreement with the text was worse than no filter in ICEdit's paper (0.65 against 0.68): it rewards pictures
-    that look like the words, not edits of this picture. The other two terms look at the source.
+    In ICEdit's paper agreement with the text alone was worse than no filter (0.65 against 0.68): it prefers pictures
+    that look like the words, edits of the source or not. The other two terms take the source into account.
 
     Attributes:
         encoder: embeds pictures and texts.
         text: weight of the edit's agreement with the instruction.
         source: weight of the edit's agreement with the source picture.
         direction: weight of the agreement of the change (edit minus source) with the instruction (minus "a photo").
-        title: what reports call it.
+        title: its name in reports.
     """
 
     encoder: Encoder

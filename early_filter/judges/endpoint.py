@@ -1,6 +1,6 @@
-"""Asks a vision-language model on any OpenAI-compatible server (Ollama, llama.cpp, vLLM, LM Studio, hosted ones).
+"""Asks a vision-language model on an OpenAI-compatible server (Ollama, llama.cpp, vLLM, LM Studio, hosted services).
 
-The key comes from the environment (see api_key) and is cut out of everything that a server sends back.
+The key comes from the environment (see api_key) and is removed from everything that a server sends back.
 """
 
 import asyncio
@@ -30,7 +30,7 @@ MAX_TOKENS = 1024
 """Room for models that think before they answer."""
 
 LONGEST_WAIT = 30.0
-"""Seconds between tries at the most, whatever a server asks for."""
+"""The longest pause between two tries, in seconds, even if a server asks for more."""
 
 
 class _TemporaryError(JudgeError):
@@ -46,18 +46,18 @@ class Endpoint:
     """A server and one of its models.
 
     Attributes:
-        base_url: http or https, up to and including "/v1"; a bare host gets that added. On this machine or on a host
-            that the environment names (see api_key).
+        base_url: http or https, up to and including "/v1", which is added to an address without a path. On this machine
+            or on a host that the environment names (see api_key).
         model: as the server lists it.
         timeout: seconds for one try, from connecting to the last byte.
-        retries: more tries after errors that may pass (no connection, 429, 5xx, a cut connection).
+        retries: further tries after temporary errors (no connection, a cut connection, 429, 5xx).
         backoff: seconds before the second try, doubled each time.
         parallel: requests under way at the same time.
         one_picture: send one labelled picture instead of several, for models that take only one.
 
     Raises:
-        ValueError: a value is not usable, or the server may not be asked. The whole address is not repeated, it may
-            hold a password.
+        ValueError: a value is not usable, or the server may not be asked. The message does not repeat the
+            whole address, which may hold a password.
     """
 
     base_url: str
@@ -93,14 +93,14 @@ class Endpoint:
 
     @property
     def url(self) -> str:
-        # Put together from the parts that were checked: another parser may read the text in another way.
+        # Built from the parts that were checked, because another parser might split the text in another way.
         base = urlunsplit(urlsplit(self.base_url.strip())).rstrip("/")
         if base.endswith("/chat/completions"):
             return base
         return f"{base}/chat/completions" if urlsplit(base).path else f"{base}/v1/chat/completions"
 
     def ask(self, requests: Sequence[Request], poll: Poll) -> list[str | JudgeError]:
-        """Each request's answer, or why there is none; in order. `poll` is called every 0.05 s and may raise."""
+        """Each request's answer, or why there is none, in order. `poll` is called every 0.05 s and may raise."""
         bodies = []
         for request in requests:
             poll()
@@ -122,7 +122,7 @@ class Endpoint:
 
 @dataclass(frozen=True)
 class _Exchange:
-    """The requests of one call. Holds the key for its time, and lets nothing out that contains it."""
+    """The requests of one call. It holds the key during the call, and nothing that it returns or raises contains it."""
 
     endpoint: Endpoint
     key: str | None = field(repr=False)
@@ -220,7 +220,7 @@ class _Exchange:
         return text.replace(self.key, "***") if self.key else text
 
     def _excerpt(self, text: str) -> str:
-        """At most 300 characters of one line; the key goes before the cut, or a part of it might stay."""
+        """At most 300 characters on one line. The key is removed before the text is cut, or a part of it might stay."""
         line = " ".join(self._without_key(text).split())
         return (line[:300] + "...") if len(line) > 300 else line or "nothing"
 

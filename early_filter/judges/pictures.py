@@ -1,4 +1,4 @@
-"""Pictures for models: finite or not, one labelled picture out of several, JPEG data URLs."""
+"""Pictures for models: a check for NaN, several pictures as one with labels, JPEG data URLs."""
 
 import base64
 import io
@@ -25,7 +25,7 @@ class ShownPicture:
 
 
 def unusable(edit: Candidate) -> Verdict | None:
-    """The verdict on a preview that no model can look at; None when it can be judged."""
+    """The verdict on a preview with NaN or infinite values, which no model can judge; None for all others."""
     if bool(torch.isfinite(edit.panel).all()):
         return None
     return Verdict(broken=True, reasons=("the preview holds NaN or infinite values",))
@@ -34,7 +34,7 @@ def unusable(edit: Candidate) -> Verdict | None:
 def compose(pictures: Sequence[ShownPicture]) -> Tensor:
     """All pictures with their labels as one square picture `s s 3`.
 
-    One picture is what every image-capable model takes; square, because some crop others to their middle.
+    Every vision-language model takes a single picture; it is square because some models crop others to their middle.
     """
     images = [_pillow(picture.image) for picture in pictures]
     width, height = max(image.width for image in images), max(image.height for image in images)

@@ -16,36 +16,38 @@ CELLS = 32
 """Cells along the shorter side: 16 pixels, one token of FLUX, at the trained 512."""
 
 BLUR = 1.0
-"""Low-pass in cells. Early previews are blurry: at this scale a photograph blurred with a sigma of 4 of 512 pixels
-differs from itself by at most 0.02, with 8 by at most 0.06; pixel noise of 0.03 by 0.001."""
+"""Sigma of the low-pass, in cells. Early previews are blurry. At this scale, on a panel of 512 pixels, a photograph
+blurred with a sigma of 4 pixels differs from the sharp one by at most 0.02, with 8 pixels by at most 0.06, and with
+pixel noise of 0.03 by 0.001."""
 
 COARSE_BLUR = 4.0
-"""The still coarser scale that is taken off before structures are compared: what is left between the two scales hardly
-correlates between different photographs, while "bright at the top" is common to most."""
+"""Sigma of the coarser low-pass that is subtracted before structures are compared. What is left between the two scales
+hardly correlates between different photographs; without it "bright at the top" does, which most of them are."""
 
 GLOBAL_SHIFT = 0.06
-"""A colour shift of the whole picture up to this much is the VAE's or the preview's doing and is forgiven."""
+"""A colour shift of the whole picture by up to this much comes from the VAE or the preview, and does not count."""
 
 CHANGED = 0.1
 """A cell whose colour differs this much from the source has changed."""
 
 NOTHING = 0.06
-"""When no cell differs by more than this, nothing has changed: what blur alone can do. An object of 18 x 18 pixels and
-0.4 contrast on a panel of 512 still shows."""
+"""When no cell differs by more than this, nothing has changed: blur alone can cause so much. A new object of 18 x 18
+pixels with a contrast of 0.4, on a panel of 512, differs by more."""
 
 LEFT_LOST = 0.1
-"""The left panel is lost when more than this part of it has changed."""
+"""The left panel is lost when more than this share of it has changed."""
 
 FLAT = 0.15
-"""The edit is flat when it has less than this part of the source's contrast."""
+"""The edit is flat when it has less than this share of the source's contrast."""
 
 UNRELATED = 0.2
-"""The edit shows another picture when its structures correlate less than this with the source's and less than this
-share of them is kept. 110 pairs of different photographs correlated by at most 0.18 and kept at most 0.20; photographs
-made grey, sepia, posterized or dark correlate by 0.8 and more, with half of it replaced nine of eleven pass."""
+"""The edit shows another picture when its structures correlate with the source's by less than this, and when less than
+this share of them is kept. In 110 pairs of different photographs the correlation was at most 0.18 and the share at most
+0.20. Photographs made grey, sepia, posterized or dark correlate by 0.8 and more with the original; with half of the
+picture replaced, nine of eleven pass."""
 
 FEATURELESS = 0.01
-"""Below this contrast a picture has no structure that could be lost or compared."""
+"""Below this contrast a picture has no structure to compare."""
 
 ENOUGH_CELLS = 64
 """Fewer cells than this say nothing about structure."""
@@ -53,7 +55,7 @@ ENOUGH_CELLS = 64
 
 @dataclass(frozen=True)
 class _Look:
-    """What was measured on one edit, all on the grid of cells."""
+    """What was measured on one edit, on the grid of cells."""
 
     fault: str | None
     drift: float = 0.0
@@ -63,13 +65,13 @@ class _Look:
 class PixelJudge(Judge):
     """Scores edits by colour differences from the source at a coarse scale, in milliseconds.
 
-    With a region, everything outside it should stay as it was. Without one, the area that has changed is taken for the
-    edit, the rest should stay, and an edit that changes much more or much less than most others loses points: a
-    picture that hardly changed would otherwise always win.
+    With a region, everything outside it should stay as it was. Without one, the changed area counts as the edit and the
+    rest should stay. An edit that then changes much more or much less than most others gets a lower score: otherwise
+    the one that changes least would always win.
 
-    It knows nothing of the instruction: a wrong edit in the right place passes. A wanted change of the whole picture
-    (season, style, background) is ranked by how little it changes, and a line drawing or a picture of which only a
-    small part stays is refused as unrelated. Changes smaller than about 18 x 18 pixels of 512 count as none.
+    It does not know the instruction: a wrong edit in the right place passes. Changes of the whole picture (season,
+    style, background) are ranked by how little they change, and line drawings and pictures of which only a small part
+    stays are refused as unrelated. Changes smaller than about 18 x 18 pixels of 512 do not count.
     """
 
     @property
@@ -110,7 +112,7 @@ class _Scene:
         source = _low_pass(_cells(question.source, grid), BLUR)
         if question.region is None:
             return cls(source, torch.ones(grid, dtype=torch.bool), has_region=False)
-        # A change spreads by the low-pass into cells beside the region.
+        # The low-pass spreads a change into the cells beside the region.
         inside = _low_pass(_cells(question.region[..., None], grid), BLUR)[0] > 0.02
         if not bool(inside.any()):
             return cls(source, torch.ones_like(inside), has_region=False)
@@ -159,7 +161,7 @@ class _Scene:
         return f"the left panel is not the source any more: {lost:.0%} of it differs" if lost > LEFT_LOST else None
 
     def _nothing_changed(self, panel: Tensor, difference: Tensor) -> str | None:
-        # Against the plain difference too: a shift of all colours may be the very thing that was asked for.
+        # The difference before the shift is removed counts too: a shift of all colours may be the wanted edit.
         plain = _distance(panel, self.source)
         most = float(difference[self.inside].max())
         if most >= NOTHING or float(plain[self.inside].median()) >= GLOBAL_SHIFT:

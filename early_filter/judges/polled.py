@@ -1,4 +1,4 @@
-"""Waiting for asynchronous work without going deaf to interrupts."""
+"""Waits for asynchronous work and can be interrupted meanwhile."""
 
 import asyncio
 import concurrent.futures
@@ -14,7 +14,7 @@ Result = TypeVar("Result")
 
 
 def run_polled(work: Coroutine[Any, Any, Result], poll: Poll) -> Result:
-    """Run `work` in a thread of its own, where no event loop runs yet; whatever `poll` raises cancels it at once."""
+    """Run `work` on an event loop in a thread of its own; it is cancelled as soon as `poll` raises."""
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, name="ICEdit judge", daemon=True)
     thread.start()

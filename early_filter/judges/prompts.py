@@ -1,4 +1,4 @@
-"""What language models are asked, and how their answers are read. The same for models of the host and of a server."""
+"""The questions to language models and how their answers are read, the same for the host's models and for servers."""
 
 import re
 from dataclasses import dataclass
@@ -67,12 +67,12 @@ def comparison(question: Question, first: Candidate, second: Candidate) -> Reque
 
 
 def writing_checks(question: Question) -> Request:
-    """Asks for yes/no questions about this very instruction and picture."""
+    """Asks for yes/no questions about this instruction and picture."""
     return Request(_WRITE_CHECKS.format(instruction=question.instruction), (_source(question),))
 
 
 def checking(question: Question, checks: tuple[str, ...], edit: Candidate) -> Request:
-    """Puts the yes/no questions to one edit."""
+    """Asks the yes/no questions about one edit."""
     numbered = "\n".join(f"{number}. {check}" for number, check in enumerate(checks, 1))
     text = _CHECK.format(instruction=question.instruction, preview=_PREVIEW, checks=numbered)
     return Request(text, (_source(question), ShownPicture("EDIT", edit.panel)))
@@ -112,7 +112,7 @@ _NUMBERED = re.compile(
 
 
 def without_thoughts(answer: str) -> str:
-    """The answer without a reasoning model's <think> part; nothing is left when it never came to an end."""
+    """The answer without a reasoning model's <think> part; empty when that part was cut off before its end."""
     answer = re.sub(r"<think>.*?</think>", "", answer, flags=re.I | re.S)
     answer = re.split(r"</think>", answer, flags=re.I)[-1]
     return re.split(r"<think>", answer, flags=re.I)[0].strip()
@@ -121,8 +121,8 @@ def without_thoughts(answer: str) -> str:
 def read_choice(answer: str) -> Choice | None:
     """Which edit an answer prefers; None when it does not say, or says both.
 
-    Read are, in this order: the last line with "ANSWER: n" (or verdict, choice, winner), a last line that is
-    nothing but the choice, and a sentence like "edit 2 is clearly better".
+    The first of these that is there counts: the last line with "ANSWER: n" (or verdict, choice, winner), a last line
+    with the choice alone, a sentence like "edit 2 is clearly better".
     """
     lines = [line for line in without_thoughts(answer).splitlines() if line.strip()]
     for line in reversed(lines):
@@ -149,9 +149,9 @@ def read_questions(answer: str) -> tuple[str, ...]:
 
 
 def read_checks(answer: str, count: int) -> tuple[bool, ...] | None:
-    """Yes or no for each of `count` questions; None when the answer answers none of them.
+    """Yes or no for each of `count` questions; None when none of them is answered.
 
-    A question that is left out, hedged, or answered both ways counts as no.
+    No answer, an unsure one, and yes and no at once all count as no.
     """
     answer = without_thoughts(answer)
     said: dict[int, set[bool]] = {}

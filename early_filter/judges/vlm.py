@@ -1,4 +1,4 @@
-"""A judge that asks a vision-language model, wherever that runs."""
+"""A judge that asks a vision-language model, in ComfyUI or on a server."""
 
 import hashlib
 from collections.abc import Callable, Sequence
@@ -11,15 +11,15 @@ from . import prompts
 from .pictures import unusable
 
 Ask = Callable[[Sequence[prompts.Request], Poll], Sequence[str | JudgeError]]
-"""Puts requests to a language model: for each, in order, its answer or why there is none."""
+"""Sends requests to a language model and returns for each, in order, the answer or the reason why there is none."""
 
 REMEMBERED = 64
-"""Instructions whose questions are kept, so that every stage of a run asks the same ones."""
+"""For so many instructions the written questions are kept, so that all looks of a run ask the same ones."""
 
 
 @dataclass(frozen=True)
 class Checklist:
-    """Yes/no questions on one instruction, and the model's answer that they come from."""
+    """Yes/no questions about one instruction, and the model's answer that they were read from."""
 
     checks: tuple[str, ...]
     answer: str
@@ -31,11 +31,12 @@ class VLMJudge(Judge):
     """Compares edits pair by pair beside the source, after counting passed checks when `checks` is on.
 
     Attributes:
-        title: what reports call it.
-        ask: puts requests to the model.
+        title: its name in reports.
+        ask: sends requests to the model.
         checks: first count how many of up to five yes/no questions about the instruction each edit passes (the
-            measure with the largest gain in ADE-CoT, arXiv 2603.00141); pairs are then compared among equals only.
-        swap_order: ask each comparison in both orders; models prefer a place, so disagreement is a tie.
+            measure with the largest gain in ADE-CoT, arXiv 2603.00141); only edits with the same count are compared.
+        swap_order: ask each comparison in both orders, because models prefer the first or the second picture; when the
+            two answers disagree it is a tie.
     """
 
     title: str
@@ -58,7 +59,7 @@ class VLMJudge(Judge):
 
     @override
     def score(self, question: Question, edits: Sequence[Candidate], poll: Poll) -> list[Verdict]:
-        """Counts the checks that each edit passes; abstains without `checks`.
+        """Counts the checks that each edit passes; without `checks` no edit gets a score.
 
         Raises:
             JudgeError: the model answered for none of the edits.
@@ -133,7 +134,7 @@ def _swapped(choice: Choice | None) -> Choice | None:
 
 
 def _agreed(choices: list[Choice | None]) -> tuple[Choice, str]:
-    """One choice out of the answers to one or both orders, with its reason."""
+    """One choice from the answers in one or both orders, with its reason."""
     said = {choice for choice in choices if choice is not None}
     if not said:
         return Choice.ABSTAIN, "no answer names one of the two"

@@ -1,1 +1,1 @@
-"""What judges need of the host: CLIP models and text generation."""
+"""CLIP models and text generation of the host, for judges."""

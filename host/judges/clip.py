@@ -1,4 +1,4 @@
-"""CLIP and SigLIP models in transformers' format, among the host's models and in its memory management."""
+"""CLIP and SigLIP models in transformers' format: found in the host's folders, loaded by its memory management."""
 
 import os
 import weakref
@@ -28,7 +28,7 @@ def model_names() -> list[str]:
 
 
 def encoder(name: str) -> Encoder:
-    """The model of that name, read once as long as somebody holds it.
+    """The model of that name; it is read again only when nothing uses it any more.
 
     Raises:
         ValueError: there is no such model, or it cannot be read.
@@ -60,7 +60,7 @@ def _found() -> dict[str, Path]:
 
 
 def _subfolders(base: Path, depth: int) -> Iterator[Path]:
-    """Folders below `base`, linked ones too; a download cache's inside is left out."""
+    """Folders below `base`, linked ones too, without those inside a download cache."""
     for folder, names, _ in os.walk(base, followlinks=True):
         here = Path(folder)
         if here != base:
@@ -84,7 +84,7 @@ def _snapshot(folder: Path) -> Path | None:
 
 
 def _managed(model: torch.nn.Module) -> Place:
-    """Hand a model to the host's memory management: on its device for as long as there is room."""
+    """Give a model to the host's memory management, which keeps it on its device while there is room."""
     # The host writes attributes such as `device` onto a model, where transformers' models have properties.
     holder = torch.nn.Module()
     holder.add_module("model", model)

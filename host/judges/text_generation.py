@@ -1,4 +1,4 @@
-"""Answers from the vision-language models that the host runs itself, through its CLIP object."""
+"""Answers from vision-language models that the host runs, as CLIP objects."""
 
 import logging
 from collections.abc import Callable, Sequence
@@ -13,7 +13,8 @@ MAX_TOKENS = 256
 """Enough for a sentence of reasons and five short lines."""
 
 GEMMA4_PICTURE_TOKENS = 1120
-"""Gemma 4's largest budget for one picture; the host's 280 would leave 70 for each panel. Other models ignore it."""
+"""The most that Gemma 4 can spend on one picture; the host's 280 would leave 70 for each of four panels. Other models
+ignore it."""
 
 WHICH_MODELS = (
     "Load a vision-language model with CLIPLoader and leave its type at stable_diffusion: Qwen3-VL 4B or 8B, Qwen3.5, "
@@ -45,9 +46,9 @@ def check_can_see_and_answer(clip: Any) -> None:
 
 
 def answers(clip: Any, questions: Sequence[tuple[str, Tensor]], poll: Callable[[], None]) -> list[str]:
-    """The model's most likely answer to each text about its picture `h w 3` in 0..1: the same every time.
+    """The model's most likely answer to each text about its picture `h w 3` in 0..1; without chance in it.
 
-    `poll` is called before each; in between the host itself looks for interrupts, once for each word it writes.
+    `poll` is called before each. While a text is generated, the host itself checks for interrupts at each token.
     """
     said = []
     for text, picture in questions:
@@ -59,7 +60,7 @@ def answers(clip: Any, questions: Sequence[tuple[str, Tensor]], poll: Callable[[
 
 
 def model_name(clip: Any) -> str:
-    """What reports and errors call the model: the host's name for its kind."""
+    """The name of the model in reports and errors: the host's name for its type."""
     return str(getattr(clip.cond_stage_model, "clip_name", None) or type(clip.cond_stage_model).__name__)
 
 
@@ -76,6 +77,6 @@ def _tokens(clip: Any, text: str, picture: Tensor) -> Any:
 
 
 def _pictures_in(tokens: Any) -> int:
-    """How many pictures stand among the tokens: in lists of (token, weight), in a dictionary or not."""
+    """How many pictures are among the tokens, which are lists of (token, weight), possibly in a dictionary."""
     rows = [row for rows in tokens.values() for row in rows] if isinstance(tokens, dict) else tokens
     return sum(isinstance(pair[0], dict) and pair[0].get("type") == "image" for row in rows for pair in row)

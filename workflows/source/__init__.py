@@ -1,1 +1,1 @@
-"""What the workflow files are made from: one description gives the page's file and its API twin."""
+"""The source of the workflow files: from one description come the page's file and the one for the API."""

@@ -1,18 +1,18 @@
-"""The edit workflows: one chain from picture to picture, with a plain or a routed LoRA."""
+"""The edit workflows: from picture to picture with the ordinary LoRA, the MoE-LoRA or the early filter."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from .graph import ROOM, TITLE_BAR, TOP, Graph, Node, NodeInfo, Output, Port
-from .models import CLIP_L, FLUX_FILL, MOE_LORA, NORMAL_LORA, QWEN3_VL, T5, VAE
+from .models import CLIP_L, FLUX_FILL, MOE_LORA, NORMAL_LORA, QWEN3_VL, T5, VAE, ModelFile
 
 EXAMPLE_PICTURE = "example.png"
 INSTRUCTION = "make her hair dark green"
 STEPS = 28
 SEED = 42
 TITLE = 40
-"""Room for a frame's title."""
+"""The height of a frame's title."""
 COMPARED = (560, 640)
 """The size of the before/after picture."""
 BELOW_COMPARED = TOP + COMPARED[1] + ROOM + TITLE_BAR
@@ -22,16 +22,12 @@ MODELS_NOTE = """## Models
 
 | file | folder in `ComfyUI/models` |
 | --- | --- |
-| [{fill}]({fill_url}) | `diffusion_models` |
-| [{clip}]({clip_url}) | `text_encoders` |
-| [{t5}]({t5_url}) | `text_encoders` |
-| [{vae}]({vae_url}) | `vae` |
-| [{lora}]({lora_url}) | `loras` |
+{rows}
 
-The LoRA downloads as `pytorch_lora_weights.safetensors`: **rename it** to `{lora}`.
+{remark}
 
 **8 to 12 GB of VRAM**: set weight_dtype of *Load Diffusion Model* to `fp8_e4m3fn`, or replace it by *Unet Loader
-(GGUF)* of the ComfyUI-GGUF pack, with a GGUF of FLUX.1-Fill in `diffusion_models`."""
+(GGUF)* of the ComfyUI-GGUF pack, with a GGUF of {model} in `diffusion_models`."""
 
 FILTER_NOTE = """## The early filter
 
@@ -62,12 +58,12 @@ Not the edit you wanted? Change the **seed** first: results differ a lot from se
 def icedit(info: NodeInfo) -> Graph:
     """FLUX.1-Fill with the ordinary ICEdit LoRA."""
     graph = Graph("icedit", info)
-    model = _flux_fill(graph)
+    model = flux(graph, FLUX_FILL)
     lora = graph.add(
         "LoraLoaderModelOnly",
         graph.below(20),
         (330, 100),
-        values={"model": model["MODEL"], "lora_name": NORMAL_LORA["name"], "strength_model": 1.0},
+        values={"model": model, "lora_name": NORMAL_LORA["name"], "strength_model": 1.0},
         models=[NORMAL_LORA],
     )
     _edit(graph, lora["MODEL"], ksampler)
@@ -92,24 +88,21 @@ def icedit_early_filter(info: NodeInfo) -> Graph:
     return graph
 
 
-def _flux_fill(graph: Graph) -> Node:
-    return graph.add(
-        "UNETLoader",
-        graph.below(20),
-        (330, 100),
-        values={"unet_name": FLUX_FILL["name"], "weight_dtype": "default"},
-        models=[FLUX_FILL],
-    )
+def flux(graph: Graph, model: ModelFile) -> Output:
+    """A FLUX model, loaded."""
+    values = {"unet_name": model["name"], "weight_dtype": "default"}
+    return graph.add("UNETLoader", graph.below(20), (330, 100), values=values, models=[model])["MODEL"]
 
 
 def moe_lora(graph: Graph) -> Output:
-    model = _flux_fill(graph)
+    """FLUX.1-Fill with the mixture of LoRA experts, loaded."""
+    model = flux(graph, FLUX_FILL)
     lora = graph.add(
         "MoELoRALoader",
         graph.below(20),
         (330, 200),
         values={
-            "model": model["MODEL"],
+            "model": model,
             "lora_name": MOE_LORA["name"],
             "strength": 1.0,
             "expert_strength": 1.0,
@@ -125,7 +118,7 @@ Link = Output | Port
 
 @dataclass(frozen=True)
 class Models:
-    """What an edit runs on."""
+    """The loaded models of an edit."""
 
     model: Link
     clip: Link
@@ -134,7 +127,7 @@ class Models:
 
 @dataclass(frozen=True)
 class Prepared:
-    """What a sampler needs."""
+    """The inputs of a sampler."""
 
     model: Link
     positive: Output
@@ -171,13 +164,8 @@ def edit(
     instruction: str | Port,
     add_sampler: Callable[[Graph, Prepared], Output],
 ) -> tuple[Node, Output]:
-    """From the picture to the edited latent; `picture` are Create Diptych's values, which is returned too."""
-    diptych = graph.add(
-        "DiptychCreate",
-        graph.below(420),
-        (340, 510),
-        values={"panel_width": 512, "right_panel": "copy", **picture},
-    )
+    """From the picture to the edited latent. `picture` are values of Create Diptych; that node is returned first."""
+    diptych = create_diptych(graph, picture)
     text = graph.add(
         "InContextEditInstruction",
         graph.below(420),
@@ -187,20 +175,30 @@ def edit(
     return diptych, filled(graph, models, diptych, text, add_sampler)
 
 
+def create_diptych(graph: Graph, picture: dict[str, Any]) -> Node:
+    """Create Diptych with some of its values given."""
+    values = {"panel_width": 512, "right_panel": "copy", **picture}
+    return graph.add("DiptychCreate", graph.below(420), (340, 510), values=values)
+
+
+def zeroed(graph: Graph, text: Node) -> Output:
+    """The negative conditioning that a sampler asks for and cfg 1 does not use."""
+    values = {"conditioning": text["In_context"]}
+    return graph.add("ConditioningZeroOut", graph.below(830), (400, 40), values=values)["CONDITIONING"]
+
+
 def filled(
     graph: Graph, models: Models, diptych: Node, text: Node, add_sampler: Callable[[Graph, Prepared], Output]
 ) -> Output:
-    """The latent whose masked panel the sampler fills, the other one kept."""
-    negative = graph.add(
-        "ConditioningZeroOut", graph.below(830), (400, 40), values={"conditioning": text["In_context"]}
-    )
+    """The sampled latent: the masked panel is filled, the other one kept."""
+    negative = zeroed(graph, text)
     conditioning = graph.add(
         "ICEFConditioning",
         graph.below(830),
         (400, 160),
         values={
             "In_context": text["In_context"],
-            "negative": negative["CONDITIONING"],
+            "negative": negative,
             "vae": models.vae,
             "diptych": diptych["diptych"],
             "maskDiptych": diptych["maskDiptych"],
@@ -234,7 +232,7 @@ def _sampling(prepared: Prepared) -> dict[str, Any]:
 
 
 def ksampler(graph: Graph, prepared: Prepared, seed: int | Port = SEED, seed_control: str = "randomize") -> Output:
-    """The host's sampler, with room for the preview that it can show; the edited latent."""
+    """The edited latent from KSampler, which has room for its preview."""
     values = {**_sampling(prepared), "seed": seed}
     return graph.add("KSampler", graph.below(830), (400, 500), values=values, seed_control=seed_control)["LATENT"]
 
@@ -258,7 +256,7 @@ def _early_filter(graph: Graph, prepared: Prepared) -> Output:
 
 
 def restored(graph: Graph, models: Models, picture: Node, latent: Output, restore: str | Port = "blend") -> Node:
-    """The latent decoded, its right panel put back onto the picture."""
+    """The latent is decoded and its right panel put back onto the picture."""
     decoded = graph.add("VAEDecode", graph.below(1300), (400, 60), values={"samples": latent, "vae": models.vae})
     return graph.add(
         "CropRightHalf",
@@ -289,10 +287,10 @@ def result(
 def saved(
     graph: Graph, original: Output, edited: Output, corner: tuple[int, int], before: Output | None = None
 ) -> None:
-    """A picture saved and compared with the one it was made from; programs get both in one file.
+    """Save a picture, compare it with its original in the page, and save both in one file through the API.
 
-    The newest page shows as the picture before what the node that gives it shows. Where that is another picture,
-    `before` comes from a node that shows none.
+    In the comparison the newest page shows what the original's node itself shows. Where that is another picture,
+    `before` is the original from a node that shows none.
     """
     left, top = corner
     graph.add("SaveImage", corner, (400, 490), values={"images": edited, "filename_prefix": "icedit"})
@@ -334,19 +332,19 @@ def report(graph: Graph, text: Output) -> None:
 
 
 def _frame(graph: Graph, title: str, width: int, left: int, *further: int) -> None:
-    """A frame around the columns of nodes at `left` and `further`, its title clear of the badges above nodes."""
+    """Add a frame around the columns of nodes at `left` and `further`, with its title above the badges of nodes."""
     foot = max(graph.foot(column) for column in (left, *further))
     graph.group(title, (left - 20, -TITLE, width, foot + ROOM + TITLE))
 
 
-def _notes(graph: Graph, lora: dict[str, str]) -> None:
+def _notes(graph: Graph, lora: ModelFile) -> None:
     frames(graph)
     graph.note(graph.below(-480), (440, 340), "How to use", USE_NOTE)
     models_note(graph, graph.below(-480), lora)
 
 
 def frames(graph: Graph, titles: tuple[str, str, str, str] = TITLES) -> None:
-    """What a workflow with one edit on the canvas is divided into."""
+    """The four frames of a workflow with one edit on the canvas."""
     models, words, sampling, pictures = titles
     _frame(graph, models, 370, 20)
     _frame(graph, words, 380, 420)
@@ -354,11 +352,15 @@ def frames(graph: Graph, titles: tuple[str, str, str, str] = TITLES) -> None:
     _frame(graph, pictures, 1040, 1300, 1740)
 
 
-def models_note(graph: Graph, position: tuple[int, int], lora: dict[str, str]) -> None:
-    """Which files are needed, and from where."""
-    table = {
-        key: value
-        for name, model in {"fill": FLUX_FILL, "clip": CLIP_L, "t5": T5, "vae": VAE, "lora": lora}.items()
-        for key, value in ((name, model["name"]), (f"{name}_url", model["url"]))
-    }
-    graph.note(position, (440, 420), "Models", MODELS_NOTE.format(**table))
+def models_note(graph: Graph, position: tuple[int, int], lora: ModelFile) -> None:
+    """The files that an edit with a LoRA needs, and where they come from."""
+    remark = f"The LoRA downloads as `pytorch_lora_weights.safetensors`: **rename it** to `{lora['name']}`."
+    files_note(graph, position, 420, (FLUX_FILL, CLIP_L, T5, VAE, lora), remark, "FLUX.1-Fill")
+
+
+def files_note(
+    graph: Graph, position: tuple[int, int], height: int, files: Sequence[ModelFile], remark: str, model: str
+) -> None:
+    """A table of files, a remark on them, and what to do when the `model` is too large."""
+    rows = "\n".join(f"| [{file['name']}]({file['url']}) | `{file['directory']}` |" for file in files)
+    graph.note(position, (440, height), "Models", MODELS_NOTE.format(rows=rows, remark=remark, model=model))

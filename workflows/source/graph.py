@@ -1,27 +1,27 @@
-"""A workflow graph, described once: from it come the page's file (page.py) and, here, its twin in the API's format."""
+"""A workflow graph. This file writes it in the API's format, page.py in the page's."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 NodeInfo = dict[str, dict[str, Any]]
-"""The answer of a server's /object_info."""
+"""What a server returns at /object_info."""
 
 WIDGET_TYPES = {"INT", "FLOAT", "STRING", "BOOLEAN", "COMBO", "IMAGECOMPARE"}
 GROWING, MATCHING = "COMFY_AUTOGROW_V3", "COMFY_MATCHTYPE_V3"
-"""Types of an input that takes any number of links, and of an output that is of its input's type."""
+"""The type of an input that takes any number of links, and of an output that has its input's type."""
 NOTE = "MarkdownNote"
 TOP = 60
 """Where columns of nodes start."""
 ROOM = 80
-"""Kept free below a node: pages differ in how tall they draw it, and a run adds pictures and notes."""
+"""Free space below a node: pages draw it in different heights, and a run adds pictures and notes."""
 TITLE_BAR = 30
-"""Drawn above a node's place."""
+"""The height of a node's title, which is drawn above its position."""
 
 
 @dataclass
 class Node:
-    """One node: its class, place and size on the canvas, and its values; an Output or Port as a value is a link."""
+    """One node: its class, position and size on the canvas, and its values. An Output or Port as a value is a link."""
 
     id: int
     kind: str
@@ -49,7 +49,7 @@ class Output:
 
 @dataclass(frozen=True)
 class Port:
-    """An input of the subgraph that a node is in, by name."""
+    """An input of the subgraph around a node, by name."""
 
     name: str
 
@@ -81,28 +81,28 @@ class Graph:
         self.add(NOTE, position, size, values={"text": text}, title=title, in_api=False)
 
     def foot(self, left: int, top: int = TOP) -> int:
-        """Where the column of nodes at `left` ends; what lies above `top` is another column."""
+        """Where the column of nodes at `left` ends. Nodes above `top` belong to another column."""
         column = [node for node in self.nodes if node.in_page and node.position[0] == left and node.position[1] >= top]
         return max((node.position[1] + node.size[1] for node in column), default=top - ROOM - TITLE_BAR)
 
     def below(self, left: int, top: int = TOP) -> tuple[int, int]:
-        """The next place in the column at `left`, with room for the node above to grow."""
+        """The next free position in the column at `left`."""
         return left, self.foot(left, top) + ROOM + TITLE_BAR
 
     def group(self, title: str, bounds: tuple[int, int, int, int], color: str = "#3f789e") -> None:
-        """Draw a titled frame (x, y, width, height) behind some nodes."""
+        """Add a frame with a title behind some nodes; `bounds` are x, y, width, height."""
         self.groups.append(
             {"id": len(self.groups) + 1, "title": title, "bounding": list(bounds), "color": color, "font_size": 24}
         )
 
     def place(self, subgraph: "Subgraph", position: tuple[int, int], size: tuple[int, int], **options: Any) -> Node:
-        """Add a whole graph as one node."""
+        """Add a subgraph as one node."""
         self.info = {**self.info, subgraph.name: subgraph.as_node()}
         subgraph.given = options.get("values", {})
         return self.add(subgraph.name, position, size, inside=subgraph, **options)
 
     def inputs(self, node: Node) -> list[tuple[str, Any]]:
-        """The node's inputs with their specs; of a growing one, those in use."""
+        """The node's inputs with their specs. An input that takes any number of links is listed once for each link."""
         sections = self.info[node.kind]["input"]
         listed = [(name, spec) for part in ("required", "optional") for name, spec in sections.get(part, {}).items()]
         return [
@@ -112,22 +112,22 @@ class Graph:
         ]
 
     def slot(self, output: Output) -> int:
-        """The output's place among its node's."""
+        """The output's index at its node."""
         return self.info[output.node.kind]["output_name"].index(output.name)
 
     def type_of(self, output: Output) -> str:
-        """The type of what comes out."""
+        """The output's type."""
         kind = self.info[output.node.kind]["output"][self.slot(output)]
         if kind != MATCHING:
             return kind
         return self.type_of(next(value for value in output.node.values.values() if isinstance(value, Output)))
 
     def api(self, prefix: str = "", given: Mapping[str, Any] | None = None) -> dict[str, Any]:
-        """API format. A subgraph's nodes take its place, their ids after its own and a colon, as the page queues it.
+        """API format. A subgraph is replaced by its nodes, with its id and a colon before theirs, as the page does.
 
         Args:
-            prefix: the ids of the subgraphs that this graph is in.
-            given: what its ports get, in API format.
+            prefix: the ids of the subgraphs around this graph.
+            given: values of its ports, in API format.
         """
         entries: dict[str, Any] = {}
         for node in self.nodes:
@@ -147,7 +147,7 @@ class Graph:
         return entries
 
     def _api_value(self, value: Any, prefix: str, given: Mapping[str, Any]) -> Any:
-        """A node's value in API format; None for a port that gets nothing."""
+        """A node's value in API format; None for a port without one."""
         if isinstance(value, Port):
             return given.get(value.name)
         if not isinstance(value, Output):
@@ -160,20 +160,21 @@ class Graph:
 
 @dataclass
 class Subgraph(Graph):
-    """A graph that is a node of another one. Its inputs are the ports that its nodes name, `ports` gives their order.
+    """A graph that is a node of another one. Its inputs are the ports that its nodes name, in the order of `ports`.
 
-    The page numbers all nodes of a workflow together, so `first_id` is above all ids around it and differs for each.
+    The page numbers all nodes of a workflow together, so `first_id` is larger than all ids outside, and no two
+    subgraphs share it.
     """
 
     ports: tuple[str, ...] = ()
     given: dict[str, Any] = field(default_factory=dict)
-    """What its node gives the ports."""
+    """Values of the ports, set on its node."""
     outputs: dict[str, Output] = field(default_factory=dict)
     description: str = ""
     search_aliases: tuple[str, ...] = ()
 
     def as_node(self) -> dict[str, Any]:
-        """Its node definition, as /object_info would give it."""
+        """Its node definition in the format of /object_info."""
         return {
             "input": {"required": {name: self.spec(name) for name in self.ports}},
             "output": [self.type_of(output) for output in self.outputs.values()],
@@ -183,12 +184,12 @@ class Subgraph(Graph):
         }
 
     def value(self, port: Port) -> Any:
-        """What a port's widgets show inside: what its node gives it, or else the default."""
+        """What the widgets at a port show: the value set on the subgraph's node, or else the default."""
         given = self.given.get(port.name)
         return default(self.spec(port.name)) if given is None or isinstance(given, Output | Port) else given
 
     def spec(self, port: str) -> Any:
-        """The spec of the first input that a port feeds."""
+        """The spec of the first input that a port is connected to."""
         fed = ((node, name) for node in self.nodes for name, value in node.values.items() if value == Port(port))
         node, name = next(fed)
         return dict(self.inputs(node))[name]
@@ -199,13 +200,13 @@ def _links_of(node: Node, growing: str) -> list[tuple[str, Any]]:
 
 
 def default(spec: list[Any]) -> Any:
-    """A widget's default; None for what is no widget or has none."""
+    """A widget's default; None when it has none, and for inputs that are no widgets."""
     options = spec[1] if len(spec) > 1 else {}
     choices = spec[0] if isinstance(spec[0], list) else options.get("options")
     return options.get("default", choices[0] if choices else None) if is_widget(spec) else None
 
 
 def is_widget(spec: list[Any]) -> bool:
-    """Whether an input is set on the node itself."""
+    """Whether an input is a widget, set on the node itself."""
     forced = len(spec) > 1 and spec[1].get("forceInput")
     return not forced and (isinstance(spec[0], list) or spec[0] in WIDGET_TYPES)

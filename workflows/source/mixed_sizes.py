@@ -1,4 +1,4 @@
-"""Several pictures of different sizes in one run: the host runs every node once for each picture of a list."""
+"""Several pictures of different sizes in one run, as a list: the host runs each node once for each picture."""
 
 from .edit import EXAMPLE_PICTURE, INSTRUCTION, edit, frames, ksampler, loaded, models_note, moe_lora, result
 from .graph import ROOM, Graph, NodeInfo

@@ -1,4 +1,7 @@
-"""The model files that the workflows name, and where the page offers to download them."""
+"""The model files that the workflows need, with the addresses from which the page offers to download them."""
+
+ModelFile = dict[str, str]
+"""Name, address, and the folder in models."""
 
 HUB = "https://huggingface.co"
 

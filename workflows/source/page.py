@@ -6,14 +6,14 @@ from typing import Any
 from .graph import MATCHING, NOTE, Graph, Node, Output, Port, Subgraph, default, is_widget
 
 Links = list[list[Any]]
-"""Each: id, from node and slot, to node and slot, type."""
+"""Each link: id, origin node and slot, target node and slot, type."""
 
 NOTE_COLORS = {"color": "#432", "bgcolor": "#000"}
 INPUTS, OUTPUTS = -10, -20
-"""Ids of the two nodes that the page draws for a subgraph's inputs and outputs."""
+"""The ids of the nodes that stand for a subgraph's inputs and outputs."""
 EDGE_WIDTH = 160
 VIEW_TOP = 120
-"""Where the topmost frame is when a workflow opens: below the page's bars."""
+"""The screen position of the topmost frame when a workflow opens, below the page's bars."""
 
 
 def page(graph: Graph) -> dict[str, Any]:
@@ -39,7 +39,7 @@ def page(graph: Graph) -> dict[str, Any]:
 
 
 def blueprint(graph: Graph) -> dict[str, Any]:
-    """The file that puts the graph's only node, a subgraph, into the page's node library, under the file's name."""
+    """The file that adds the graph's only node, a subgraph, to the page's node library under the file's name."""
     (node,) = graph.nodes
     assert node.inside is not None
     about = {
@@ -51,7 +51,7 @@ def blueprint(graph: Graph) -> dict[str, Any]:
 
 
 def definition(subgraph: Subgraph) -> dict[str, Any]:
-    """What is inside a subgraph."""
+    """A subgraph's definition."""
     links = _links(subgraph, subgraph.nodes)
     for slot, output in enumerate(subgraph.outputs.values()):
         end = [output.node.id, subgraph.slot(output), OUTPUTS, slot, subgraph.type_of(output)]
@@ -204,7 +204,7 @@ def _widget_values(graph: Graph, node: Node) -> list[Any]:
 
 
 def _has_upload(graph: Graph, node: Node) -> bool:
-    """Whether the page adds its upload button, behind all other widgets and inputs."""
+    """Whether the page adds an upload button, after all other widgets and inputs."""
     required = graph.info[node.kind]["input"].get("required", {})
     return any(len(spec) > 1 and spec[1].get("image_upload") for spec in required.values())
 
@@ -218,7 +218,7 @@ def _subgraph_id(subgraph: Subgraph) -> str:
 
 
 def _stable_id(name: str) -> str:
-    """Made from the name, so that writing a file again changes nothing."""
+    """An id made from the name, so that it is the same in every run."""
     return str(uuid.uuid5(uuid.NAMESPACE_URL, f"comfyui-icedit/{name}"))
 
 

@@ -8,12 +8,16 @@ from .edit import (
     STEPS,
     Models,
     Prepared,
+    create_diptych,
+    files_note,
     filled,
+    flux,
     frames,
     ksampler,
     loaded,
     report,
     result,
+    zeroed,
 )
 from .graph import Graph, Node, NodeInfo, Output
 from .models import CLIP_L, FLUX_DEV, T5, VAE
@@ -21,21 +25,9 @@ from .models import CLIP_L, FLUX_DEV, T5, VAE
 DESCRIPTION = "a woman with brown hair in front of a brick wall"
 GUIDANCE = 3.5
 RESTORE = "resize"
-"""Without training the right panel follows the left one loosely, so there is no unchanged part to keep."""
+"""Without training no part of the right panel is exactly as in the left one, so `blend` has nothing to keep."""
 
-MODELS_NOTE = f"""## Models
-
-| file | folder in `ComfyUI/models` |
-| --- | --- |
-| [{FLUX_DEV["name"]}]({FLUX_DEV["url"]}) | `diffusion_models` |
-| [{CLIP_L["name"]}]({CLIP_L["url"]}) | `text_encoders` |
-| [{T5["name"]}]({T5["url"]}) | `text_encoders` |
-| [{VAE["name"]}]({VAE["url"]}) | `vae` |
-
-This is the ordinary text-to-image FLUX.1-dev; neither FLUX.1-Fill nor a LoRA is needed.
-
-**8 to 12 GB of VRAM**: set weight_dtype of *Load Diffusion Model* to `fp8_e4m3fn`, or replace it by *Unet Loader
-(GGUF)* of the ComfyUI-GGUF pack, with a GGUF of FLUX.1-dev in `diffusion_models`."""
+REMARK = "This is the ordinary text-to-image FLUX.1-dev; neither FLUX.1-Fill nor a LoRA is needed."
 
 SIMPLE_NOTE = """## Editing without training, the simple form
 
@@ -62,7 +54,7 @@ values take 1.9 GB of RAM for a 512 x 512 panel."""
 
 
 def icedit_text_to_image(info: NodeInfo) -> Graph:
-    """FLUX.1-dev paints the right panel, a noise mask keeps the left one."""
+    """FLUX.1-dev paints the right panel; a noise mask keeps the left one."""
     graph = Graph("icedit_text_to_image", info)
     models, picture = _start(graph)
     text = _instruction(graph, models, DESCRIPTION)
@@ -100,13 +92,11 @@ def icedit_inversion(info: NodeInfo) -> Graph:
             "denoise": 1.0,
         },
     )
-    negative = graph.add(
-        "ConditioningZeroOut", graph.below(830), (400, 40), values={"conditioning": text["In_context"]}
-    )
+    negative = zeroed(graph, text)
     prepared = Prepared(
         model=inversion["model"],
         positive=text["In_context"],
-        negative=negative["CONDITIONING"],
+        negative=negative,
         latent=inversion["latent"],
         vae=models.vae,
         instruction=text["instruction"],
@@ -118,21 +108,10 @@ def icedit_inversion(info: NodeInfo) -> Graph:
 
 
 def _start(graph: Graph) -> tuple[Models, Node]:
-    """The models, and the diptych."""
-    model = graph.add(
-        "UNETLoader",
-        graph.below(20),
-        (330, 100),
-        values={"unet_name": FLUX_DEV["name"], "weight_dtype": "default"},
-        models=[FLUX_DEV],
-    )
-    picture = graph.add(
-        "DiptychCreate",
-        graph.below(420),
-        (340, 510),
-        values={"image": EXAMPLE_PICTURE, "panel_width": 512, "right_panel": "copy"},
-    )
-    return loaded(graph, model["MODEL"]), picture
+    """The loaded models and the diptych node."""
+    model = flux(graph, FLUX_DEV)
+    picture = create_diptych(graph, {"image": EXAMPLE_PICTURE})
+    return loaded(graph, model), picture
 
 
 def _instruction(graph: Graph, models: Models, description: str | Output) -> Node:
@@ -149,4 +128,4 @@ def _instruction(graph: Graph, models: Models, description: str | Output) -> Nod
 def _frames(graph: Graph, note: str) -> None:
     frames(graph)
     graph.note(graph.below(-480), (440, 420), "How to use", note)
-    graph.note(graph.below(-480), (440, 340), "Models", MODELS_NOTE)
+    files_note(graph, graph.below(-480), 340, (FLUX_DEV, CLIP_L, T5, VAE), REMARK, "FLUX.1-dev")

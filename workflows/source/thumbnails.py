@@ -1,6 +1,6 @@
 """Draws the pictures that the template browser shows: `python -m workflows.source.thumbnails` in the repository's root.
 
-Each shows the source photograph and how its workflow goes about it. None shows an edit: that takes the real models.
+Each shows the source photograph and how its workflow works. None shows an edit, which would need the real models.
 """
 
 from collections.abc import Callable
@@ -14,7 +14,7 @@ from .turns import INSTRUCTIONS
 FOLDER = Path(__file__).resolve().parent.parent
 PHOTO = FOLDER.parent / "headless" / "astronaut.jpg"
 SIZE, FINER = 512, 2
-"""Side of a thumbnail in pixels, and how many times larger it is drawn."""
+"""The side of a thumbnail in pixels, and the factor by which it is drawn larger."""
 
 BACKGROUND, CARD, FAINT, TEXT = "#14171d", "#222732", "#8a93a6", "#f4f6fa"
 GREEN, BLUE = "#50c878", "#5aa2f0"
@@ -24,7 +24,7 @@ Box = tuple[float, float, float, float]
 
 
 class Card:
-    """A thumbnail in the making; all measures in its pixels."""
+    """A thumbnail that is being drawn; all lengths are in its pixels."""
 
     def __init__(self, title: str, subtitle: str) -> None:
         self.image = Image.new("RGB", (SIZE * FINER, SIZE * FINER), BACKGROUND)
@@ -40,7 +40,7 @@ class Card:
         self.draw.rounded_rectangle(_corners(box), radius * FINER, fill, outline, 3 * FINER if outline else 0)
 
     def picture(self, picture: Image.Image, box: Box, frame: str | None = None, radius: float = 12) -> None:
-        """A picture, cropped to fill the box; where it is too high, more at its foot."""
+        """A picture that fills the box. If it is too tall, more is cut off at the bottom than at the top."""
         left, top, right, bottom = _corners(box)
         width, height = right - left, bottom - top
         scale = max(width / picture.width, height / picture.height)
@@ -87,7 +87,7 @@ def _corners(box: Box) -> tuple[int, int, int, int]:
 
 
 def _masked(photo: Image.Image) -> Image.Image:
-    """The right panel of a diptych before it is edited: the same picture behind a veil."""
+    """The right panel of a diptych before the edit: the same picture, blurred and darkened."""
     return Image.blend(photo.filter(ImageFilter.GaussianBlur(6)), Image.new("RGB", photo.size, CARD), 0.72)
 
 

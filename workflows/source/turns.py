@@ -1,4 +1,4 @@
-"""Several edits in a row: one turn is a subgraph, so that it is one node on the canvas."""
+"""Several edits in a row. A turn is a subgraph, which is one node on the canvas."""
 
 from functools import partial
 
@@ -51,7 +51,7 @@ A turn for your own workflows is in the node library: search for **Image Edit Tu
 def turn(info: NodeInfo, number: int = 1) -> Subgraph:
     """One edit from picture to picture.
 
-    Every turn of a workflow is a subgraph of its own: pages of ComfyUI 0.16 have one text for all nodes that share one.
+    Every turn of a workflow has its own subgraph: in pages of ComfyUI 0.16 all nodes of one subgraph share their texts.
     """
     subgraph = Subgraph(
         TURN,
@@ -62,7 +62,7 @@ def turn(info: NodeInfo, number: int = 1) -> Subgraph:
         search_aliases=("ICEdit", "in-context edit", "multi-turn edit", "edit again"),
     )
     models = Models(Port("model"), Port("clip"), Port("vae"))
-    # Fixed, so that a turn that came out well is not run again.
+    # The seed is fixed so that a good turn is not run again.
     sampler = partial(ksampler, seed=Port("seed"), seed_control="fixed")
     source = {"image": "None", "image_input": Port("image"), "region": Port("region")}
     picture, latent = edit(subgraph, models, source, Port("instruction"), sampler)
