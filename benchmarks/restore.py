@@ -63,7 +63,7 @@ def measure(width: int, height: int, with_region: bool) -> dict[str, float]:
 
 def measure_change(width: int, height: int) -> dict[str, float]:
     """Seconds for the `changed` of one diptych, the best of some."""
-    from icedit.diptych.restore import changed_on_panels
+    from icedit.diptych.comparison import changed_on_panels
 
     torch.set_num_threads(2)
     left = torch.nn.functional.interpolate(torch.rand(1, 3, 20, 20), (height, width), mode="bilinear")

@@ -108,6 +108,14 @@ def snap(length: float) -> int:
     return max(SNAP, int(length / SNAP + 0.5) * SNAP)
 
 
+def same_shape(one: Size, other: Size, slack: float = 1.0) -> bool:
+    """Whether one size is the other one scaled, give or take `slack` pixels of rounding in the smaller one."""
+    if one.width * one.height > other.width * other.height:
+        one, other = other, one
+    scale = ((one.width * one.height) / (other.width * other.height)) ** 0.5
+    return abs(other.width * scale - one.width) <= slack and abs(other.height * scale - one.height) <= slack
+
+
 def panel_size(source: Size, panel_width: int = TRAINED_WIDTH) -> Size:
     """The panel for a source picture: the given width, the source's aspect ratio, both sides snapped to 16.
 

@@ -4,6 +4,7 @@
 """
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -50,6 +51,11 @@ def checked_image(image: Tensor, what: str = "image_input") -> Tensor:
         alpha = image[..., 3:]
         return image[..., :3] * alpha + (1.0 - alpha)
     return image
+
+
+def as_batch(pictures: Sequence[Tensor]) -> Tensor:
+    """Pictures as one batch; one alone is not copied, because it may have 24 megapixels."""
+    return pictures[0][None] if len(pictures) == 1 else torch.stack(tuple(pictures))
 
 
 def cut(image: Tensor, box: Box) -> Tensor:

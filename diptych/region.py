@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from .geometry import Box, Size
+from .geometry import Box, Size, same_shape
 from .image import UNPAINTED, planes_of, resample, size_of
 
 LATENT_CELL = 8
@@ -29,11 +29,6 @@ class Region:
 
     mask: Tensor | None
     notes: tuple[str, ...] = ()
-
-
-def checked_region(region: Tensor, batch: int, source: Size) -> Tensor | None:
-    """The mask of clean_region."""
-    return clean_region(region, batch, source).mask
 
 
 def clean_region(region: Tensor, batch: int, source: Size) -> Region:
@@ -104,14 +99,6 @@ def _in_full(region: Tensor) -> Tensor:
     above = region - UNPAINTED
     full = FULL * above.amax(dim=(1, 2), keepdim=True)
     return above.div_(full.clamp_(min=1e-6)).clamp_(0.0, 1.0)
-
-
-def same_shape(one: Size, other: Size, slack: float = 1.0) -> bool:
-    """Whether one size is the other one scaled, give or take `slack` pixels of rounding in the smaller one."""
-    if one.width * one.height > other.width * other.height:
-        one, other = other, one
-    scale = ((one.width * one.height) / (other.width * other.height)) ** 0.5
-    return abs(other.width * scale - one.width) <= slack and abs(other.height * scale - one.height) <= slack
 
 
 def extent(region: Tensor, source: Size) -> Box:
