@@ -44,7 +44,7 @@ def measure(width: int, height: int, with_region: bool) -> dict[str, float]:
     # Building the pictures had a peak of its own; 5 resets the mark (Linux, proc(5)).
     Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
     start = time.perf_counter()
-    diptych = make_diptych(source, region=region, fit="crop_to_region" if with_region else "width 512")
+    diptych = make_diptych(source, region=region, fit="crop_to_region" if with_region else "width")
     made = time.perf_counter()
     image = diptych.image
     half = diptych.layout.panel.width

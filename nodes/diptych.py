@@ -73,7 +73,7 @@ class DiptychCreate(io.ComfyNode):
                     options=list(FITS),
                     default=WIDTH,
                     optional=True,
-                    tooltip="width 512: the whole picture, panel_width wide, as trained. area: the whole picture, with "
+                    tooltip="width: the whole picture, panel_width wide, as trained. area: the whole picture, with "
                     "as many pixels as a square of that width; for pictures wider than 4:3. crop_to_region: the region "
                     "and its surroundings only, for small things in large pictures. tiles: overlapping squares, for "
                     "panoramas over 2:1; connect layout to Diptych Conditioning too.",

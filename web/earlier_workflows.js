@@ -1,8 +1,11 @@
-// Workflows saved with the earlier official ICEdit nodes: their DiptychCreate had two widgets, the picture and its upload
-// button. Values are stored by position, so the button's would land in a number that did not exist then.
+// Workflows saved with earlier nodes. DiptychCreate of the earlier official pack had two widgets, the picture and its
+// upload button: values are stored by position, so the button's would land in a number that did not exist then. And
+// its `fit` has a value that was called otherwise.
 import { app } from '../../scripts/app.js'
+import { widgetOf } from './menu.js'
 
 const EARLIER_VALUES = 2
+const RENAMED = { 'width 512': 'width' }
 
 app.registerExtension({
   name: 'icedit.earlierWorkflows',
@@ -10,10 +13,23 @@ app.registerExtension({
     if (nodeData.name !== 'DiptychCreate') return
     const configure = nodeType.prototype.configure
     nodeType.prototype.configure = function (saved) {
-      if (Array.isArray(saved?.widgets_values) && saved.widgets_values.length === EARLIER_VALUES) {
-        saved = { ...saved, widgets_values: saved.widgets_values.slice(0, 1) }
+      let values = saved?.widgets_values
+      if (Array.isArray(values)) {
+        if (values.length === EARLIER_VALUES) values = values.slice(0, 1)
+        saved = { ...saved, widgets_values: values.map((value) => RENAMED[value] ?? value) }
       }
       return configure.call(this, saved)
+    }
+  },
+  nodeCreated(node) {
+    if (node.comfyClass !== 'DiptychCreate') return
+    const fit = widgetOf(node, 'fit')
+    const callback = fit.callback
+    // How the page fills in a prompt in the API's format.
+    fit.callback = function (value, ...rest) {
+      const present = RENAMED[value] ?? value
+      if (present !== value) fit.value = present
+      return callback?.call(this, present, ...rest)
     }
   }
 })
