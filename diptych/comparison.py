@@ -20,8 +20,8 @@ COMPARED_PIXELS = 512 * 768
 class View:
     """An edit `h w 3` of one box of its source.
 
-    `reference` `h w 3`: what went the same way unedited; None: the source itself. They are compared at the size
-    `compared`, on the device `device`.
+    `reference` `h w 3`: the unedited picture through the same VAE; None: the source itself. They are compared at the
+    size `compared`, on the device `device`.
     """
 
     edited: Tensor

@@ -36,7 +36,7 @@ def checked_image(image: Tensor, what: str = "image_input") -> Tensor:
     if image.numel() == 0:
         raise ValueError(f"{what} is empty: its shape is {list(image.shape)}. Check the node that made it.")
     image = image.detach().float().cpu()
-    # aminmax hands NaN on, and needs no copy of a 24-megapixel picture where a clamp would make one.
+    # aminmax returns NaN if there is one, and needs no copy of a 24-megapixel picture; a clamp would.
     low, high = (float(value) for value in image.aminmax())
     if not (math.isfinite(low) and math.isfinite(high)):
         raise ValueError(
@@ -64,7 +64,7 @@ def cut(image: Tensor, box: Box) -> Tensor:
 
 
 def resize(image: Tensor, size: Size) -> Tensor:
-    """Lanczos resampling of `b h w c` to `size`, in float, clamped to 0..1; of that size already: the same pixels."""
+    """Lanczos resampling of `b h w c` to `size`, in float, clamped to 0..1; unchanged if it has that size."""
     if size_of(image) == size:
         return image
     return torch.stack([_resized(picture, size) for picture in image])

@@ -12,7 +12,7 @@ SAME_PICTURE = 0.1
 
 
 def glance(source: Tensor) -> Tensor:
-    """`b n 3`: pixels on a coarse grid of pictures `b h w 3`, to know them again."""
+    """`b n 3`: pixels on a coarse grid of pictures `b h w 3`, to recognize them."""
     rows, columns = (torch.linspace(0, length - 1, GLANCE_SIDE).round().long() for length in source.shape[1:3])
     return source[:, rows][:, :, columns].flatten(1, 2)
 

@@ -81,7 +81,7 @@ class CropRightHalf(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, restore=PANEL, **_) -> bool:
-        # The other modes have `changed` anyway; `restore` is None where it is linked.
+        # These modes compute `changed` in any case. A linked `restore` is None here.
         return restore in (RESIZE, BLEND) or outputs.is_linked(CHANGED_OUTPUT)
 
 
