@@ -1,11 +1,13 @@
 // Workflows saved with earlier nodes. DiptychCreate of the earlier official pack had two widgets, the picture and its
-// upload button: values are stored by position, so the button's would land in a number that did not exist then. And
-// its `fit` has a value that was called otherwise.
+// upload button: values are stored by position, so the button's would land in a number that did not exist then. In
+// earlier versions of this pack a value of `fit` had another name.
 import { app } from '../../scripts/app.js'
 import { widgetOf } from './menu.js'
 
 const EARLIER_VALUES = 2
-const RENAMED = { 'width 512': 'width' }
+const RENAMED = new Map([['width 512', 'width']])
+
+const present = (value) => RENAMED.get(value) ?? value
 
 app.registerExtension({
   name: 'icedit.earlierWorkflows',
@@ -16,7 +18,7 @@ app.registerExtension({
       let values = saved?.widgets_values
       if (Array.isArray(values)) {
         if (values.length === EARLIER_VALUES) values = values.slice(0, 1)
-        saved = { ...saved, widgets_values: values.map((value) => RENAMED[value] ?? value) }
+        saved = { ...saved, widgets_values: values.map(present) }
       }
       return configure.call(this, saved)
     }
@@ -27,9 +29,8 @@ app.registerExtension({
     const callback = fit.callback
     // How the page fills in a prompt in the API's format.
     fit.callback = function (value, ...rest) {
-      const present = RENAMED[value] ?? value
-      if (present !== value) fit.value = present
-      return callback?.call(this, present, ...rest)
+      if (RENAMED.has(value)) fit.value = present(value)
+      return callback?.call(this, present(value), ...rest)
     }
   }
 })
