@@ -43,7 +43,7 @@ def measure(width: int, height: int, with_region: bool) -> dict[str, float]:
     # Making the pictures had a peak too; writing 5 resets it (Linux, proc(5)).
     Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
     start = time.perf_counter()
-    diptych = make_diptych(source, region=region, fit="crop_to_region" if with_region else "width 512")
+    diptych = make_diptych(source, region=region, fit="crop_to_region" if with_region else "width")
     made = time.perf_counter()
     image = diptych.image
     half = diptych.layout.panel.width
@@ -62,7 +62,7 @@ def measure(width: int, height: int, with_region: bool) -> dict[str, float]:
 
 def measure_change(width: int, height: int) -> dict[str, float]:
     """Seconds for finding the changed area of one diptych, the best of eight runs."""
-    from icedit.diptych.restore import changed_on_panels
+    from icedit.diptych.comparison import changed_on_panels
 
     torch.set_num_threads(2)
     left = torch.nn.functional.interpolate(torch.rand(1, 3, 20, 20), (height, width), mode="bilinear")

@@ -3,11 +3,11 @@
 import torch
 from torch import Tensor
 
+from .geometry import Box
+
 AS_SOURCE, OPAQUE = "as the source", "opaque"
-STRIP = 1 << 20
-"""Pixels that are worked on at a time."""
 NEAR = 0.02
-"""Of 1/255: that near to an 8-bit value, a pixel was one before it was laid on white; savers cut decimals off."""
+"""Of 1/255: a value this near to an 8-bit one is set to it, because nodes that save pictures cut decimals off."""
 
 
 def alpha_of(image: Tensor) -> Tensor | None:
@@ -21,13 +21,12 @@ def alpha_of(image: Tensor) -> Tensor | None:
 def with_alpha(image: Tensor, alpha: Tensor) -> Tensor:
     """`n h w 4`: pictures `n h w 3` on white, made as transparent as `b h w` (uint8) again; n is a multiple of b.
 
-    The white that shines through is taken out, which would be a halo on any other ground.
+    The white that shines through is taken out: on any other background it would be a halo.
     """
     result = image.new_empty((*image.shape[:3], 4))
-    rows = max(1, STRIP // image.shape[2])
     for index, picture in enumerate(image):
-        for top in range(0, image.shape[1], rows):
-            strip = slice(top, top + rows)
+        for part in Box(0, 0, image.shape[2], image.shape[1]).strips():
+            strip = slice(part.top, part.bottom)
             opacity = alpha[index % len(alpha), strip, :, None].to(image.device) / 255.0
             own = ((picture[strip] - (1.0 - opacity)) / opacity.clamp(min=1 / 255)).clamp_(0.0, 1.0)
             whole = (own * 255.0).round()

@@ -1,4 +1,4 @@
-"""Finding the area that an edit changed, by comparing the edited picture with one that went the same way unedited.
+"""Finding the area that an edit changed, by comparing it with the unedited picture that went through the same VAE.
 
 The paper does not put edits back onto their source; this is the pack's own.
 """
@@ -16,8 +16,8 @@ FAINTEST, LOUDEST = 10 / 255, 24 / 255
 """Bounds for the difference that counts as change; between them it follows the noise."""
 NOISE_FACTOR = 6.0
 TEXTURE_FACTOR, TEXTURE_WINDOW = 2.0, 5
-"""A difference of this many times the contrast between neighbouring pixels may be a detail drawn anew; the window
-is at half the size."""
+"""A difference of up to this many times the contrast between neighbouring pixels may be a detail drawn anew; the
+window is in pixels of half the size."""
 BORDER = 3
 """Width of a blurred border."""
 GAP = 6
@@ -54,7 +54,7 @@ def drift_between(edited: Tensor, original: Tensor, unchanged: Tensor) -> Drift:
 
 
 def _coarse(planes: Tensor) -> Tensor:
-    """At half the size, which is enough for what the blur leaves."""
+    """Under the coarse blur, at half the size: the blur leaves nothing finer."""
     return blur(halved(planes), COARSE / 2)
 
 
@@ -82,14 +82,14 @@ def _differing(fine: Tensor, coarse: Tensor) -> Tensor:
     # A low quantile, because a high one would measure the edit instead of the noise.
     noise = float(sample.kthvalue(max(1, round(0.4 * sample.numel()))).values)
     threshold = min(max(NOISE_FACTOR * noise, FAINTEST), LOUDEST)
-    # Two textures of one mean colour differ only in the fine.
+    # Two textures of one mean colour differ only under the fine blur.
     clear = (coarse > threshold) | highest(~highest(fine <= 3 * threshold, 3), 3)
     extent = _above_half(fine, threshold, BORDER) | _above_half(coarse, threshold, 2 * BORDER)
     return bordered(_without_holes(_closed(_components_with(extent, clear))))
 
 
 def _above_half(difference: Tensor, threshold: float, border: int) -> Tensor:
-    """A blurred border lies where the difference is half of what it gets to nearby."""
+    """Where the difference is above half of its highest value nearby, which is where a blurred border lies."""
     peak = highest(difference, 2 * border + 1)
     return (difference > threshold / 2) & (difference > peak / 2)
 

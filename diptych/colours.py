@@ -12,9 +12,9 @@ MAX_OFFSET, MAX_GAIN = 16 / 255, 0.15
 ENOUGH = 0.01
 """Share of a picture that is needed to measure anything."""
 FLATNESS = 1e-3
-"""Variance below which a picture says too little about gain; it then stays near 1."""
+"""Variance below which a picture says too little about gain, so that this stays near 1."""
 SAMPLED = 3
-"""Every third pixel in both directions: between them, a blurred picture says nothing new."""
+"""Every third pixel in both directions is enough of a blurred picture."""
 
 
 @dataclass(frozen=True)

@@ -13,18 +13,24 @@ from .image import planes_of, resample
 GROW, FEATHER = 2, 6
 """Panel pixels around a change that get it wholly, and over which it fades out."""
 REGION_FEATHER = 8
-"""Panel pixels, one latent: over as many a region's edit fades in from its border, where the region is wide enough."""
+"""Panel pixels, the side of one latent, over which an edit fades in from the border of a region that is wide enough."""
 NARROW = 1.5
-"""Panel pixels from the border to the middle up to which an edit does not fade in."""
+"""In regions of at most this many panel pixels from border to middle, an edit does not fade in."""
+
+
+def smoothstep(ramp: Tensor) -> Tensor:
+    """The ramp held within 0..1, with a slope of 0 at both ends."""
+    ramp = ramp.clamp(0.0, 1.0)
+    return ramp * ramp * (3.0 - 2.0 * ramp)
 
 
 def around(area: Tensor) -> Tensor:
     """`h w` in 0..1: 1 on the area `h w` and GROW pixels around it, falling smoothly to 0 within FEATHER more."""
-    return _smooth(1.0 - (distance(area, GROW + FEATHER) - GROW) / FEATHER)
+    return smoothstep(1.0 - (distance(area, GROW + FEATHER) - GROW) / FEATHER)
 
 
 def inside(region: Tensor, source: Size, box: Box, size: Size) -> Tensor:
-    """`size.height size.width`, a grid over a box of the source, in 0..1: 0 at a region's border, 1 in its depth.
+    """`size.height size.width`, a grid over a box of the source, in 0..1: 0 at a region's border, 1 deep inside it.
 
     Args:
         region: `h w` bool of the whole source at any scale: what lies beyond the box decides where the border is.
@@ -40,12 +46,12 @@ def inside(region: Tensor, source: Size, box: Box, size: Size) -> Tensor:
 
 def _rising(coverage: Tensor) -> Tensor:
     """`h w` in 0..1 from how much of each pixel a region covers."""
-    # A line thinner than a pixel covers half of none.
+    # A line thinner than a pixel does not cover half of any.
     selected = (coverage > 0.0) & (coverage >= highest(coverage, 3) / 2)
     depth = distance(~selected, 2 * REGION_FEATHER) - 0.5
     reach = highest(depth, 4 * REGION_FEATHER + 1)
     # At most half of the way to the middle, so that a narrow region's edit shows too.
-    weight = _smooth(depth / (reach / 2).clamp_(0.5, REGION_FEATHER))
+    weight = smoothstep(depth / (reach / 2).clamp_(0.5, REGION_FEATHER))
     # A few pixels have no room to fade; beside them the region itself, finer than this grid, is the limit.
     return torch.maximum(weight, highest(selected & (reach <= NARROW), 3).float())
 
@@ -60,9 +66,3 @@ def _coverage(region: Tensor, source: Size, part: tuple[float, float, float, flo
     seen = region[rows : math.ceil(bottom), columns : math.ceil(right), None].float()
     limits = (left - columns, top - rows, min(right - columns, seen.shape[1]), min(bottom - rows, seen.shape[0]))
     return resample(planes_of(seen), size, limits, Image.Resampling.BILINEAR)[..., 0].clamp_(0.0, 1.0)
-
-
-def _smooth(ramp: Tensor) -> Tensor:
-    """The ramp held within 0..1, without corners."""
-    ramp = ramp.clamp(0.0, 1.0)
-    return ramp * ramp * (3.0 - 2.0 * ramp)

@@ -17,7 +17,7 @@ from .geometry import Size
 
 
 def shrink(picture: Tensor, size: Size) -> Tensor:
-    """A picture `h w 3` at `size` for comparing: each pixel is a mean; of that size already: the same pixels."""
+    """A picture `h w 3` at `size` for comparing, each pixel a mean; unchanged if it has that size."""
     if (picture.shape[1], picture.shape[0]) == (size.width, size.height):
         return picture
     planes = picture.permute(2, 0, 1)[None]
@@ -25,14 +25,14 @@ def shrink(picture: Tensor, size: Size) -> Tensor:
 
 
 def blur(planes: Tensor, sigma: float) -> Tensor:
-    """Gaussian blur; the border's pixels go on outside."""
+    """Gaussian blur; outside, the border's pixels are repeated."""
     radius = math.ceil(3.0 * sigma)
     weights = [math.exp(-0.5 * (step / sigma) ** 2) for step in range(-radius, radius + 1)]
     return _weighted(_weighted(planes, weights, -1), weights, -2)
 
 
 def mean(planes: Tensor, width: int) -> Tensor:
-    """Of the square of `width` pixels (odd) around each pixel; the border's pixels go on outside."""
+    """Mean of the square of `width` pixels (odd) around each pixel; outside, the border's pixels are repeated."""
     return _weighted(_weighted(planes, [1.0] * width, -1), [1.0] * width, -2)
 
 
@@ -63,7 +63,7 @@ def halved(planes: Tensor) -> Tensor:
 
 
 def doubled(plane: Tensor, size: torch.Size) -> Tensor:
-    """The way back from halved: `h w` at the `size` that it had."""
+    """Undoes halved: `h w` at the `size` that it had before."""
     height, width = size
     return interpolate(plane[None, None], scale_factor=2.0, mode="bilinear")[0, 0, :height, :width]
 
@@ -93,7 +93,7 @@ def _running(planes: Tensor, width: int, dim: int) -> Tensor:
 def distance(area: Tensor, limit: int) -> Tensor:
     """`h w`: pixels from the centre of each pixel to the nearest of an area `h w`; beyond `limit`, more than it."""
     far = (limit + 1) ** 2
-    # Small numbers are fast: their squares are whole.
+    # Squared distances are whole numbers, and small integers are fast.
     squared = (~area).to(torch.uint8 if far + limit**2 < 256 else torch.int16).mul_(far)
     for dim in (-1, -2):
         squared = _lower_envelope(squared, limit, far, dim)
@@ -113,7 +113,7 @@ def _lower_envelope(squared: Tensor, limit: int, far: int, dim: int) -> Tensor:
 
 
 def _sides(width: int, dim: int) -> tuple[int, ...]:
-    """A frame in one of the last two dimensions, as pad wants it."""
+    """The argument of pad for a frame in one of the last two dimensions."""
     return (width, width) if dim == -1 else (0, 0, width, width)
 
 

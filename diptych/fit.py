@@ -5,8 +5,10 @@ from collections.abc import Sequence
 
 from .geometry import Box, DiptychLayout, Size, area_panel_size, panel_size
 
-WIDTH, AREA, CROP, TILES = "width 512", "area", "crop_to_region", "tiles"
+WIDTH, AREA, CROP, TILES = "width", "area", "crop_to_region", "tiles"
 FITS = (WIDTH, AREA, CROP, TILES)
+EARLIER_FITS = {"width 512": WIDTH}
+"""Earlier name -> the present one; workflows and prompts still hold it."""
 
 DEFAULT_MARGIN = 0.5
 WIDEST = 2.0
@@ -28,7 +30,7 @@ def fit_layout(
     """The layout of the diptychs for `pictures` pictures of one size.
 
     Args:
-        fit: "width 512": the whole picture, `panel_width` wide. "area": the whole picture, with as many pixels as a
+        fit: "width": the whole picture, `panel_width` wide. "area": the whole picture, with as many pixels as a
             square of that width. "crop_to_region": the region and its surroundings. "tiles": overlapping squares along
             a picture of more than 2:1.
         regions: the region's extent in each picture.
@@ -37,6 +39,7 @@ def fit_layout(
     Raises:
         ValueError: unknown fit, a crop without a region, a shape that no panel can have.
     """
+    fit = EARLIER_FITS.get(fit, fit)
     whole = Box(0, 0, source.width, source.height)
     if fit == WIDTH:
         return DiptychLayout(panel_size(source, panel_width), source, (whole,) * pictures)

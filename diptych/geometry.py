@@ -1,5 +1,6 @@
 """Sizes of panels and pictures, and the layout that leads from a diptych back to its source."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from torch import Tensor
@@ -10,6 +11,9 @@ SNAP = 16
 MIN_PANEL = 64
 MAX_PANEL = 2048
 TRAINED_WIDTH = 512
+
+STRIP = 1 << 20
+"""Pixels of a large picture that are worked on at a time."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +61,12 @@ class Box:
         left, top = max(self.left, other.left), max(self.top, other.top)
         return Box(left, top, min(self.right, other.right) - left, min(self.bottom, other.bottom) - top)
 
+    def strips(self) -> "Iterator[Box]":
+        """The box from top to bottom, in parts of at most STRIP pixels or of one row."""
+        rows = max(1, STRIP // self.width)
+        for top in range(self.top, self.bottom, rows):
+            yield Box(self.left, top, self.width, min(rows, self.bottom - top))
+
     def __str__(self) -> str:
         return f"{self.width} x {self.height} at ({self.left}, {self.top})"
 
@@ -68,7 +78,7 @@ class DiptychLayout:
     `boxes`: the part of its picture that each diptych shows; the `tiles` of one picture follow each other. One box
     stands for any number of pictures. `region`: `d h w` in 0..1 on the panel, one for each diptych or none: where it
     may change. `source_region`: the same as `b h w` bool of the sources, at any scale. `glance`: `b n 3`, a few pixels
-    of each source, to know it again. `alpha`: `b h w` uint8, how opaque the sources are, None where they are opaque.
+    of each source, to recognize it. `alpha`: `b h w` uint8, how opaque the sources are, None where they are opaque.
     """
 
     panel: Size
@@ -106,6 +116,14 @@ class DiptychLayout:
 def snap(length: float) -> int:
     """The multiple of 16 that is nearest to `length`, at least 16."""
     return max(SNAP, int(length / SNAP + 0.5) * SNAP)
+
+
+def same_shape(one: Size, other: Size, slack: float = 1.0) -> bool:
+    """Whether one size is the other one scaled, give or take `slack` pixels of rounding in the smaller one."""
+    if one.width * one.height > other.width * other.height:
+        one, other = other, one
+    scale = ((one.width * one.height) / (other.width * other.height)) ** 0.5
+    return abs(other.width * scale - one.width) <= slack and abs(other.height * scale - one.height) <= slack
 
 
 def panel_size(source: Size, panel_width: int = TRAINED_WIDTH) -> Size:

@@ -4,6 +4,7 @@
 """
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -35,7 +36,7 @@ def checked_image(image: Tensor, what: str = "image_input") -> Tensor:
     if image.numel() == 0:
         raise ValueError(f"{what} is empty: its shape is {list(image.shape)}. Check the node that made it.")
     image = image.detach().float().cpu()
-    # aminmax hands NaN on, and needs no copy of a 24-megapixel picture where a clamp would make one.
+    # aminmax returns NaN if there is one, and needs no copy of a 24-megapixel picture; a clamp would.
     low, high = (float(value) for value in image.aminmax())
     if not (math.isfinite(low) and math.isfinite(high)):
         raise ValueError(
@@ -52,13 +53,18 @@ def checked_image(image: Tensor, what: str = "image_input") -> Tensor:
     return image
 
 
+def as_batch(pictures: Sequence[Tensor]) -> Tensor:
+    """Pictures as one batch; one alone is not copied, because it may have 24 megapixels."""
+    return pictures[0][None] if len(pictures) == 1 else torch.stack(tuple(pictures))
+
+
 def cut(image: Tensor, box: Box) -> Tensor:
     """The part of an image `b h w c` or a mask `b h w` inside a box, as a view."""
     return image[:, box.top : box.bottom, box.left : box.right]
 
 
 def resize(image: Tensor, size: Size) -> Tensor:
-    """Lanczos resampling of `b h w c` to `size`, in float, clamped to 0..1; of that size already: the same pixels."""
+    """Lanczos resampling of `b h w c` to `size`, in float, clamped to 0..1; unchanged if it has that size."""
     if size_of(image) == size:
         return image
     return torch.stack([_resized(picture, size) for picture in image])

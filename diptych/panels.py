@@ -6,12 +6,12 @@ import torch
 from torch import Tensor
 
 from .fit import DEFAULT_MARGIN, WIDTH, fit_layout
-from .geometry import TRAINED_WIDTH, DiptychLayout
+from .geometry import TRAINED_WIDTH, DiptychLayout, same_shape
 from .image import checked_image, cut, resize, size_of
-from .region import Region, check_paintable, clean_region, extent, region_on_panel, same_shape
+from .matching import glance
+from .region import Region, check_paintable, clean_region, extent, region_on_panel
 
 GREY = 0.5
-GLANCE_SIDE = 16
 
 
 @dataclass(frozen=True)
@@ -79,12 +79,6 @@ def _regions_on_panels(region: Tensor, layout: DiptychLayout) -> Tensor:
     return masks
 
 
-def glance(source: Tensor) -> Tensor:
-    """`b n 3`: pixels on a coarse grid of pictures `b h w 3`, to know them again."""
-    rows, columns = (torch.linspace(0, length - 1, GLANCE_SIDE).round().long() for length in source.shape[1:3])
-    return source[:, rows][:, :, columns].flatten(1, 2)
-
-
 def crop_right_panel(image: Tensor, layout: DiptychLayout | None = None) -> Tensor:
     """The right panel of diptychs `b h (2 w) 3`; an upscaled diptych gives an upscaled panel.
 
@@ -101,3 +95,13 @@ def crop_right_panel(image: Tensor, layout: DiptychLayout | None = None) -> Tens
             "Connect the layout of the same DiptychCreate that this picture came from."
         )
     return image[:, :, (width + 1) // 2 :]
+
+
+def both_panels(image: Tensor, layout: DiptychLayout | None = None) -> tuple[Tensor, Tensor]:
+    """The left and the right panels of diptychs, `b h w 3` each.
+
+    Raises:
+        ValueError: when the image is no diptych of this layout.
+    """
+    right = crop_right_panel(image, layout)
+    return checked_image(image[:, :, : right.shape[2]], "image"), right

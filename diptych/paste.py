@@ -7,11 +7,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from .feather import smoothstep
 from .geometry import Box, Size
 from .image import planes_of, resample
-
-STRIP = 1 << 20
-"""Pixels that are worked on at a time."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +33,8 @@ def paste(piece: Piece, source: Tensor, result: Tensor, changed: Tensor) -> None
     Where the weight is 0 the result is bit for bit the source, where it is 1 the edit.
     """
     edit, weight = planes_of(piece.edit), planes_of(piece.weight[..., None])
-    for part in _strips(_active(piece)):
+    active = _active(piece)
+    for part in () if active is None else active.strips():
         rows, columns = slice(part.top, part.bottom), slice(part.left, part.right)
         seen = resample(weight, part.size, _scaled(part, piece.box, weight[0]), Image.Resampling.BILINEAR)
         if piece.region is not None:
@@ -60,19 +59,12 @@ def _active(piece: Piece) -> Box | None:
     if not len(rows):
         return None
     x, y = piece.box.width / width, piece.box.height / height
-    # Bilinear sampling spreads a weight over one more of its pixels, or one more of the picture's.
+    # Bilinear sampling spreads a weight by one of its own pixels, or by one of the picture's.
     left, top = ((int(first) - 1) * scale - 1 for first, scale in ((columns[0], x), (rows[0], y)))
     right, bottom = ((int(last) + 2) * scale + 1 for last, scale in ((columns[-1], x), (rows[-1], y)))
     left, top = max(0, math.floor(left)), max(0, math.floor(top))
     right, bottom = min(piece.box.width, math.ceil(right)), min(piece.box.height, math.ceil(bottom))
     return Box(piece.box.left + left, piece.box.top + top, right - left, bottom - top)
-
-
-def _strips(box: Box | None) -> list[Box]:
-    if box is None:
-        return []
-    rows = max(1, STRIP // box.width)
-    return [Box(box.left, top, box.width, min(rows, box.bottom - top)) for top in range(box.top, box.bottom, rows)]
 
 
 def _scaled(part: Box, box: Box, plane: Image.Image) -> tuple[float, float, float, float]:
@@ -84,7 +76,7 @@ def _scaled(part: Box, box: Box, plane: Image.Image) -> tuple[float, float, floa
 
 
 def _nearest(mask: Tensor, part: Box, whole: Size) -> Tensor:
-    """`h w` of the part: the pixels of a mask of the whole, at any scale, that the centres of the part's lie in."""
+    """`h w` of the part, from a mask of the whole at any scale: for each pixel, the mask where its centre lies."""
     rows = (torch.arange(part.top, part.bottom) + 0.5).mul_(mask.shape[0] / whole.height)
     columns = (torch.arange(part.left, part.right) + 0.5).mul_(mask.shape[1] / whole.width)
     return mask[rows.long()][:, columns.long()]
@@ -98,5 +90,4 @@ def _ramp(fade: Box, part: Box) -> Tensor:
     else:
         steps = (torch.arange(part.top, part.bottom) + 0.5 - fade.top) / fade.height
         steps = steps[:, None].expand(-1, part.width)
-    steps = steps.clamp(0.0, 1.0)
-    return steps * steps * (3.0 - 2.0 * steps)
+    return smoothstep(steps)

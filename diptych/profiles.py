@@ -11,7 +11,7 @@ SPACES = {"RGB ": "RGB", "GRAY": "L", "CMYK": "CMYK"}
 """Modes of pillow by the colour space that a profile describes."""
 GREYS = ("1", "L", "LA", "La")
 SAME = 2
-"""Of 255: profiles that change no colour by more are sRGB in other words, and the pixels stay as they are."""
+"""Of 255: a profile that changes no colour by more is sRGB in effect, and the pixels stay as they are."""
 PROBE_STEPS = 9
 BLACK_POINT_COMPENSATION, NO_OPTIMIZATION = 0x2000, 0x0100
 """littlecms' flags; pillow has names for them since 10.3."""

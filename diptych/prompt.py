@@ -39,5 +39,5 @@ def edit_prompt(instruction: str, template: str = "ICEdit", description: str = "
     described = description.strip().rstrip(".")
     if template == TEXT_TO_IMAGE and not described:
         text = ICEDIT_PROMPT
-    # Pieces are put between, not into, each other: a description or an instruction may contain braces and slots.
+    # The template is split before anything is filled in: a description or an instruction may contain braces and slots.
     return described.join(part.replace("{instruction}", instruction.strip()) for part in text.split("{description}"))

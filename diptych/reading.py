@@ -18,10 +18,8 @@ MASK_EDITOR = "clipspace-"
 """How names of the files begin that the mask editor of ComfyUI's page writes: where painted, they are transparent."""
 MOST_PIXELS = 1 << 28
 """16384 x 16384: 3 GB as ComfyUI passes pictures on."""
-STRIP = 1 << 20
-"""Pixels that are converted at a time."""
 HIGHLIGHTS = 8.0
-"""Float pictures of which nearly all is below this are in 0..1, with highlights above it."""
+"""A float picture with nearly all values below this is in 0..1, with highlights above 1."""
 
 
 @dataclass(frozen=True)
@@ -119,16 +117,14 @@ def _deep_grey(picture: Image.Image, conversion: ToSRGB | None, name: str) -> tu
 
 
 def _strips(picture: Image.Image) -> Iterator[tuple[slice, Image.Image]]:
-    height = max(1, STRIP // picture.width)
-    for top in range(0, picture.height, height):
-        box = Box(0, top, picture.width, min(height, picture.height - top))
+    for box in Box(0, 0, picture.width, picture.height).strips():
         yield slice(box.top, box.bottom), picture.crop((box.left, box.top, box.right, box.bottom))
 
 
 def _rgb(strip: Image.Image, conversion: ToSRGB | None) -> Tensor:
-    """`h w 3` float32 in 0..1 of an 8-bit picture, transparency left aside."""
+    """`h w 3` float32 in 0..1 of an 8-bit picture, without its transparency."""
     if strip.has_transparency_data:
-        # In this order: pillow turns a palette with a transparent colour into nothing else right.
+        # In this order: it is the only way in which pillow converts a palette with a transparent colour correctly.
         strip = strip.convert("RGBA").convert("RGB")
         if conversion is not None and conversion.mode == "L":
             strip = strip.getchannel("R")
@@ -137,7 +133,7 @@ def _rgb(strip: Image.Image, conversion: ToSRGB | None) -> Tensor:
 
 
 def _painted(alpha: Tensor) -> Tensor | None:
-    """`1 h w` float32 in 0..1: where a picture is transparent; None where it is nowhere."""
+    """`1 h w` float32 in 0..1: where a picture is transparent; None if it is so nowhere."""
     mask = 1.0 - alpha / 255.0
     return mask if mask.max() > UNPAINTED else None
 
@@ -149,7 +145,7 @@ def _white(picture: Image.Image) -> float:
     few = picture.resize((min(picture.width, 1024), min(picture.height, 1024)), Image.Resampling.NEAREST)
     bright = float(np.quantile(np.nan_to_num(np.asarray(few, dtype=np.float32)), 0.99))
     if picture.mode == "I":
-        # 16 bits are read as 32 by older pillows; a picture of 32 bits that fits into 16 would be black.
+        # Older pillows read 16 bits as 32. Taken for 32 bits, values that fit into 16 would all be black.
         return 65535.0 if bright <= 65535.0 else float(2**31 - 1)
-    # The least white that nearly everything is within, for the ranges that programs write floats in.
+    # Programs write floats in one of these ranges: the smallest that holds nearly everything.
     return next((white for white, up_to in ((1.0, HIGHLIGHTS), (255.0, 256.0)) if bright <= up_to), 65535.0)

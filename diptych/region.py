@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from .geometry import Box, Size
+from .geometry import Box, Size, same_shape
 from .image import UNPAINTED, planes_of, resample, size_of
 
 LATENT_CELL = 8
@@ -14,7 +14,7 @@ LATENT_CELL = 8
 FULL = 0.25
 """From this share of a mask's strongest paint on, a pixel counts as painted in full; weaker ones are soft edges."""
 NO_MASK = 64
-"""ComfyUI's Load Image gives black squares of this side beside a picture that has no mask."""
+"""ComfyUI's Load Image gives black squares of this side with a picture that has no mask."""
 EMPTY = (
     "region is empty, so nothing may change. Paint the area to edit (right-click the picture, Open in MaskEditor), or "
     "disconnect region to edit the whole picture."
@@ -31,16 +31,11 @@ class Region:
     notes: tuple[str, ...] = ()
 
 
-def checked_region(region: Tensor, batch: int, source: Size) -> Tensor | None:
-    """The mask of clean_region."""
-    return clean_region(region, batch, source).mask
-
-
 def clean_region(region: Tensor, batch: int, source: Size) -> Region:
     """The region as `batch h w` float32 in 0..1, of the source's size or that of a scaled copy of it.
 
-    It is 1 wherever something is painted, at any opacity, 0 where there is nothing but a file format's noise, and in
-    between only on soft edges: half a mask would be no edit or a mixture of two pictures, not half an edit.
+    It is 1 wherever something is painted, at any opacity, 0 where there is only the noise of a file format, and in
+    between on soft edges alone: a mask of one half would give no edit or a mixture of two pictures, not half an edit.
 
     Raises:
         ValueError: wrong shape, batch or aspect ratio, NaN, or nothing selected.
@@ -75,7 +70,7 @@ def clean_region(region: Tensor, batch: int, source: Size) -> Region:
 
 
 def is_no_mask(region: Tensor, source: Size) -> bool:
-    """Whether this is what Load Image gives beside a picture that has no mask, rather than an empty mask of its own."""
+    """Whether this is what Load Image gives with a picture that has no mask, rather than a mask that is empty."""
     height, width = region.shape[-2:]
     of_its_own = (width, height) == (source.width, source.height)
     return height == width == NO_MASK and not of_its_own and not bool((region > UNPAINTED).any())
@@ -88,7 +83,7 @@ def partly_painted(mask: Tensor) -> float:
 
 
 def without_noise(mask: Tensor) -> Tensor:
-    """A mask whose black and white are only nearly so, as lossy files leave them, with exact ones."""
+    """The mask with 0 and 1 where it is nearly that, as lossy files leave black and white."""
     mask = torch.where(mask <= UNPAINTED, 0.0, mask)
     return torch.where(mask >= 1.0 - UNPAINTED, 1.0, mask)
 
@@ -104,14 +99,6 @@ def _in_full(region: Tensor) -> Tensor:
     above = region - UNPAINTED
     full = FULL * above.amax(dim=(1, 2), keepdim=True)
     return above.div_(full.clamp_(min=1e-6)).clamp_(0.0, 1.0)
-
-
-def same_shape(one: Size, other: Size, slack: float = 1.0) -> bool:
-    """Whether one size is the other one scaled, give or take `slack` pixels of rounding in the smaller one."""
-    if one.width * one.height > other.width * other.height:
-        one, other = other, one
-    scale = ((one.width * one.height) / (other.width * other.height)) ** 0.5
-    return abs(other.width * scale - one.width) <= slack and abs(other.height * scale - one.height) <= slack
 
 
 def extent(region: Tensor, source: Size) -> Box:

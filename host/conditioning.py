@@ -77,9 +77,8 @@ def inpaint_conditioning(
             f"maskDiptych is {mask.shape[2]} x {mask.shape[1]}, but the diptych is {image.shape[2]} x "
             f"{image.shape[1]}. Connect both from the same DiptychCreate."
         )
-    # The host copies one mask's grey onto all pictures, but hands a single noise mask on to samplers that then
-    # repeat it in their own ways; one mask per picture means the same everywhere.
-    # With --gpu-only the two may come from different devices, and the host multiplies them.
+    # One mask for each picture: samplers repeat a single noise mask in their own ways. With --gpu-only, mask and image
+    # may come from different devices, and the host multiplies them.
     mask = without_noise(mask.expand(len(image), -1, -1).to(image.device, torch.float32))
     inpaint = nodes.InpaintModelConditioning()  # pyright: ignore[reportAttributeAccessIssue]
     positive, negative, latent = inpaint.encode(positive, negative, image, vae, mask, noise_mask=True)

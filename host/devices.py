@@ -7,7 +7,7 @@ from torch import Tensor
 BYTES_PER_PIXEL = 32
 """A picture as float32, what it is read from, and the restored one with its mask."""
 ORDINARY_PIXELS = 64_000_000
-"""Pictures that are read whatever is free now: the host and the system make that much room."""
+"""Pictures of up to this size are read however little memory is free: the host and the system make room for them."""
 
 
 def as_output(tensor: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""What is linked to a node's inputs, for nodes whose sentences say more than the host's."""
+"""What is linked to a node's inputs, for nodes whose error messages say more than the host's."""
 
 from collections.abc import Mapping
 from typing import Any

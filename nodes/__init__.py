@@ -2,6 +2,7 @@
 
 from comfy_api.latest import ComfyExtension, io
 
+from ..diptych.fit import EARLIER_FITS
 from ..host import prompts
 from .diptych import NO_FILE, DiptychCreate
 from .early_filter import EarlyFilterSampler, EarlyFilterSamplerAdvanced
@@ -15,6 +16,7 @@ from .restore import CropRightHalf, EditRestore
 class ICEditExtension(ComfyExtension):
     async def on_load(self) -> None:
         prompts.fill_in("DiptychCreate", "image", NO_FILE)
+        prompts.rename_values("DiptychCreate", "fit", EARLIER_FITS)
 
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
         return [

@@ -14,7 +14,7 @@ from .types import CATEGORY, Layout
 
 NO_FILE = "None"
 UNLINKED = object()
-"""The host says None for an input that is linked, and nothing for one that is not."""
+"""The host passes None for an input that is linked, and leaves out one that is not."""
 PICTURE_AS_NAME = (
     "A picture is connected to image, which takes the name of a file. Connect it to image_input instead, and leave "
     "image at None."
@@ -73,7 +73,7 @@ class DiptychCreate(io.ComfyNode):
                     options=list(FITS),
                     default=WIDTH,
                     optional=True,
-                    tooltip="width 512: the whole picture, panel_width wide, as trained. area: the whole picture, with "
+                    tooltip="width: the whole picture, panel_width wide, as trained. area: the whole picture, with "
                     "as many pixels as a square of that width; for pictures wider than 4:3. crop_to_region: the region "
                     "and its surroundings only, for small things in large pictures. tiles: overlapping squares, for "
                     "panoramas over 2:1; connect layout to Diptych Conditioning too.",
@@ -112,7 +112,7 @@ class DiptychCreate(io.ComfyNode):
         if image_input is not None:
             picture = Picture(checked_image(image_input), alpha=alpha_of(image_input))
         elif hasattr(image, "shape"):
-            # Through a node that takes and gives anything, which no check of types sees.
+            # It came through a node that accepts and returns any type, so no check of types found it.
             raise ValueError(PICTURE_AS_NAME)
         elif image not in (NO_FILE, None):
             picture = read_picture(files.input_picture(image), devices.most_pixels())
@@ -134,14 +134,14 @@ class DiptychCreate(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, image=NO_FILE, image_input=UNLINKED, input_types=None) -> bool | str:
-        # Naming `input_types` makes the check of all links ours, and with it the sentence about a wrong one.
+        # Naming `input_types` switches the host's own check of links off, so that a wrong one gets our sentence.
         received = input_types or {}
         if received.get("image") == io.Image.io_type:
             return PICTURE_AS_NAME
         mismatch = links.mismatch(cls, received)
         if mismatch:
             return mismatch
-        # Naming `image` also lets files through that were uploaded after the list of names was made.
+        # Naming `image` switches the host's own check off, which refuses files that were uploaded after it listed them.
         if image in (NO_FILE, None) or image_input is not UNLINKED:
             return True
         try:

@@ -93,7 +93,7 @@ class ICEFConditioning(io.ComfyNode):
                 ),
             ],
             outputs=[
-                # Ids are left to the host: they may not repeat an input's, and users see the display names.
+                # Without ids, which may not be the same as an input's; users see the display names.
                 io.Conditioning.Output(
                     display_name="In_context", tooltip="For the sampler's positive; it carries diptych and mask."
                 ),

@@ -5,8 +5,9 @@ from dataclasses import replace
 from comfy_api.latest import io
 
 from ..diptych.alpha import AS_SOURCE, OPAQUE, with_alpha
+from ..diptych.comparison import changed_on_panels
 from ..diptych.panels import crop_right_panel
-from ..diptych.restore import BLEND, PANEL, RESIZE, Restored, changed_on_panels, restore_edit, restore_panels
+from ..diptych.restore import BLEND, PANEL, RESIZE, Restored, restore_edit, restore_panels
 from ..host import devices, node_notes, outputs
 from .types import CATEGORY, Layout
 
@@ -80,7 +81,7 @@ class CropRightHalf(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, restore=PANEL, **_) -> bool:
-        # The other modes have `changed` anyway; `restore` is None where it is linked.
+        # These modes compute `changed` in any case. A linked `restore` is None here.
         return restore in (RESIZE, BLEND) or outputs.is_linked(CHANGED_OUTPUT)
 
 

@@ -227,6 +227,10 @@ class TestPanels:
         with pytest.raises(ValueError, match="region is empty"):
             make_diptych(torch.rand(1, 96, 128, 3), 128, torch.zeros(1, 8, 8))
 
+    def test_the_earlier_name_of_a_fit_is_the_present_one(self):
+        source = torch.rand(1, 96, 128, 3)
+        assert make_diptych(source, 128, fit="width 512").layout == make_diptych(source, 128, fit="width").layout
+
     def test_grey_right_panel(self):
         diptych = make_diptych(torch.rand(1, 96, 128, 3), 128, right_panel="grey")
         assert torch.equal(diptych.image[:, :, 128:], torch.full((1, 96, 128, 3), 0.5))

@@ -104,6 +104,19 @@ def test_a_workflow_of_the_earlier_official_pack_opens_with_our_defaults(comfy):
     assert opened["widgets"]["right_panel"] == "copy"
 
 
+@pytest.mark.parametrize("nodes_2", [False, True], ids=["classic", "nodes 2.0"])
+def test_the_earlier_name_of_a_fit_becomes_the_present_one(comfy, nodes_2):
+    """In a workflow file, and in a prompt in the API's format, which the page fills in widget by widget."""
+    comfy.use_nodes_2(nodes_2)
+    for path in (WORKFLOWS / "icedit.json", WORKFLOWS / "api" / "icedit.json"):
+        earlier = path.read_text(encoding="utf-8").replace('"width"', '"width 512"')
+        assert '"width 512"' in earlier
+        comfy.drop(json.loads(earlier))
+        assert comfy.node("DiptychCreate")["widgets"]["fit"] == "width"
+        (queued,) = (node for node in comfy.prompt().values() if node["class_type"] == "DiptychCreate")
+        assert queued["inputs"]["fit"] == "width"
+
+
 def test_only_a_chosen_picture_is_shown(comfy):
     """A diptych whose picture is wired has chosen none, which is no file."""
     comfy.use_nodes_2(True)

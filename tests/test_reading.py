@@ -255,7 +255,7 @@ class TestLargePictures:
     def test_photos_beyond_the_limit_of_pillow(self, tmp_path, monkeypatch, suffix):
         Image.new("RGB", (200, 100), (200, 30, 30)).save(tmp_path / f"a.{suffix}")
         monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 5000)
-        monkeypatch.setattr("icedit.diptych.reading.STRIP", 4096)
+        monkeypatch.setattr("icedit.diptych.geometry.STRIP", 4096)
         image = read_picture(tmp_path / f"a.{suffix}").image
         assert np.abs(image[0].numpy() * 255 - (200, 30, 30)).max() < 4
 
@@ -263,7 +263,7 @@ class TestLargePictures:
         pixels = np.random.default_rng(0).integers(0, 256, (70, 50, 4), dtype=np.uint8)
         Image.fromarray(pixels).save(tmp_path / "a.png")
         whole = read_picture(tmp_path / "a.png")
-        monkeypatch.setattr("icedit.diptych.reading.STRIP", 333)
+        monkeypatch.setattr("icedit.diptych.geometry.STRIP", 333)
         striped = read_picture(tmp_path / "a.png")
         assert torch.equal(striped.image, whole.image)
         assert torch.equal(striped.alpha, whole.alpha)

@@ -7,7 +7,7 @@ import pytest
 import torch
 from icedit.diptych.geometry import Box, Size
 from icedit.diptych.panels import make_diptych
-from icedit.diptych.region import checked_region, clean_region, is_no_mask, partly_painted
+from icedit.diptych.region import clean_region, is_no_mask, partly_painted
 from icedit.diptych.restore import restore_edit
 from PIL import Image
 
@@ -21,7 +21,7 @@ def painted(value=1.0, background=0.0) -> torch.Tensor:
 
 
 def cleaned(mask: torch.Tensor) -> torch.Tensor:
-    region = checked_region(mask, len(mask), SOURCE)
+    region = clean_region(mask, len(mask), SOURCE).mask
     assert region is not None
     return region
 
@@ -58,11 +58,11 @@ class TestNoise:
 
     def test_noise_alone_is_an_empty_region(self):
         with pytest.raises(ValueError, match="region is empty, so nothing may change"):
-            checked_region(torch.full((1, 480, 640), 2 / 255), 1, SOURCE)
+            clean_region(torch.full((1, 480, 640), 2 / 255), 1, SOURCE)
 
     def test_the_empty_one_of_several_is_named(self):
         with pytest.raises(ValueError, match="Picture 2: region is empty, so nothing may change"):
-            checked_region(torch.cat([painted(), torch.zeros(1, 480, 640)]), 2, SOURCE)
+            clean_region(torch.cat([painted(), torch.zeros(1, 480, 640)]), 2, SOURCE)
 
     def test_nothing_is_restored_where_there_is_only_noise(self):
         original = torch.full((1, 480, 640, 3), 0.5)
@@ -126,7 +126,7 @@ class TestNoMask:
             mask = torch.zeros(1, size.height, size.width)
             assert not is_no_mask(mask, size)
             with pytest.raises(ValueError, match="region is empty"):
-                checked_region(mask, 1, size)
+                clean_region(mask, 1, size)
 
     def test_a_small_painted_mask_is_a_region(self):
         mask = torch.zeros(1, 64, 64)

@@ -116,6 +116,13 @@ class TestRegionOfAnyModelsEdit:
         image = self.restored(host, original, torch.zeros(1, 64, 64), "resize")
         assert torch.equal(image, self.restored(host, original, None, "resize"))
 
+    def test_users_hear_what_became_of_their_region(self, host, original, caplog):
+        mask = torch.zeros(1, 300, 400)
+        mask[:, 100:200, 100:300] = 0.5
+        with caplog.at_level("INFO"):
+            self.restored(host, original, mask, "resize")
+        assert "100% of the region is painted at less than full strength" in caplog.text
+
     def test_an_empty_mask_of_its_own_is_refused(self, host, original):
         with pytest.raises(ValueError, match="region is empty, so nothing may change"):
             self.restored(host, original, torch.zeros(1, 300, 400), "blend")

@@ -75,6 +75,14 @@ def test_other_wrong_links_are_refused_too(server, wrong, sentence):
     assert sentence in refusal(server, **wrong)
 
 
+def test_the_earlier_name_of_a_fit_still_runs(server):
+    assert len(run(server, image_input=["picture", 0], fit="width 512").pictures) == 1
+
+
+def test_a_fit_that_never_was_is_refused(server):
+    assert "'width 640' not in" in refusal(server, image_input=["picture", 0], fit="width 640")
+
+
 def test_a_name_that_another_node_gives(server):
     Image.new("RGB", (96, 96)).save(server.folder / "input" / "named.png")
     name = {"class_type": "PrimitiveString", "inputs": {"value": "named.png"}}

@@ -73,13 +73,13 @@ class ComfyPage:
         self.page.wait_for_timeout(1500)
 
     def drop(self, content: dict[str, Any]) -> list[dict[str, Any]]:
-        """Drop a workflow file onto the canvas; the nodes that are there then, those in subgraphs too."""
+        """Drop a workflow file or a prompt onto the canvas; the nodes that are there then, those in subgraphs too."""
         self.evaluate("() => window.app.graph.clear()")
         # A page takes a second file of one name for the first one, and shows that one's pictures on its nodes.
         self.dropped += 1
         self.evaluate(DROP, [f"workflow {self.dropped}.json", json.dumps(content)])
         self.page.wait_for_function(
-            "count => window.app.graph._nodes.length === count", arg=len(content["nodes"]), timeout=20000
+            "count => window.app.graph._nodes.length === count", arg=len(content.get("nodes", content)), timeout=20000
         )
         self.page.wait_for_timeout(500)
         self.page.keyboard.press("Escape")
