@@ -72,33 +72,33 @@ def rank(
     failures: list[Failure] = []
     verdicts: dict[int, Verdict] = {}
     for judge in judges:
-        hearing = Hearing(judge, question, poll, interrupts)
-        order = hearing.best_first(edits, 1) if pairwise and judge.compares else _by_score(hearing, edits, keep)
-        comparisons += hearing.comparisons
-        failures += hearing.failures
-        verdicts |= hearing.verdicts
-        if hearing.has_opinion:
+        asked = AskedJudge(judge, question, poll, interrupts)
+        order = asked.best_first(edits, 1) if pairwise and judge.compares else _by_score(asked, edits, keep)
+        comparisons += asked.comparisons
+        failures += asked.failures
+        verdicts |= asked.verdicts
+        if asked.has_opinion:
             seeds = tuple(edit.seed for edit in order)
             return Ranking(seeds, judge.name, verdicts, tuple(comparisons), tuple(failures))
     return Ranking(tuple(edit.seed for edit in edits), None, verdicts, tuple(comparisons), tuple(failures))
 
 
-def _by_score(hearing: "Hearing", edits: Sequence[Candidate], keep: int) -> list[Candidate]:
+def _by_score(asked: "AskedJudge", edits: Sequence[Candidate], keep: int) -> list[Candidate]:
     def worth(edit: Candidate) -> tuple[bool, bool, float]:
-        verdict = hearing.verdicts[edit.seed]
+        verdict = asked.verdicts[edit.seed]
         return verdict.broken, verdict.score is None, -(verdict.score or 0.0)
 
-    hearing.score(edits)
+    asked.score(edits)
     order: list[Candidate] = []
     for _, equals in groupby(sorted(edits, key=worth), key=worth):
         group = list(equals)
         if len(order) < keep < len(order) + len(group):
-            group = hearing.best_first(group, keep - len(order))
+            group = asked.best_first(group, keep - len(order))
         order += group
     return order
 
 
-class Hearing:
+class AskedJudge:
     """One judge's answers about some edits; its failures are noted, not raised."""
 
     def __init__(self, judge: Judge, question: Question, poll: Poll, interrupts: Interrupts) -> None:
