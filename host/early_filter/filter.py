@@ -17,11 +17,11 @@ from ...early_filter.plan import Plan
 from ...early_filter.run import Finished, Outcome, PictureSampler, run
 from ...early_filter.select import Failure
 from ...early_filter.stored_preview import STORED, Panel, Preview, joined, left_half, right_half
-from .. import tiles
 from ..conditioning_rows import unused_pictures
 from ..interrupts import INTERRUPTS, poll
 from ..sampling import LatentRow, Process, as_output, latent_rows, row
 from ..step_caches import unknown_wrapper
+from ..tiles import picture_rows
 from . import previews
 from .resume import ResumableSampler, refuse_caches
 
@@ -41,6 +41,7 @@ class Filter:
         judges: in the order in which they are asked.
         source: the pictures to compare with, `b h w 3`; None takes the left half of the latent.
         afresh: run the winner from its first step where the model no longer computes as while probing.
+        tiles: how many rows of the latent show one picture; None takes what the latent says.
     """
 
     plan: Plan
@@ -53,6 +54,7 @@ class Filter:
     stop_early: bool = False
     source: Tensor | None = None
     afresh: bool = True
+    tiles: int | None = None
 
 
 def filter_latent(settings: Filter, latent: Mapping[str, Any]) -> tuple[dict[str, Any], list[Outcome[Tensor]]]:
@@ -63,7 +65,7 @@ def filter_latent(settings: Filter, latent: Mapping[str, Any]) -> tuple[dict[str
     """
     process, plan = settings.process, settings.plan
     rows = latent_rows(process.model, latent)
-    pictures = [[rows[index] for index in indices] for indices in tiles.pictures(latent)]
+    pictures = [[rows[index] for index in indices] for indices in picture_rows(latent, settings.tiles)]
     _check(settings, rows, len(pictures))
     show = latent_preview.prepare_callback(process.model, plan.most_steps * len(rows))
     budget = Budget(plan, len(rows), show)
