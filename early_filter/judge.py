@@ -1,4 +1,5 @@
-"""What a judge is asked and what it answers. A new judge is one file in `judges/` and one node."""
+"""The interface of judges: the question, the candidates, and the verdicts. A new judge is one file in `judges/` and
+one node."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
@@ -36,7 +37,7 @@ class Verdict:
     Attributes:
         score: higher is better, comparable between the edits of one call; None abstains.
         broken: the edit is useless whatever its score (nothing changed, flat, NaN).
-        passed: every check was passed, so looking further is not needed; None when none was made or answered.
+        passed: whether every check was passed, so that no further candidate is needed; None without an answer to them.
         reasons: for people.
         answers: what a language model said, word for word.
     """
@@ -69,23 +70,23 @@ class JudgeError(RuntimeError):
 
 
 class Judge(ABC):
-    """Scores edits, compares them, or both. What it does not do, it abstains from.
+    """Scores edits, compares them, or both; by default it abstains from each.
 
     Selection asks for scores first; edits that score the same, or that the judge did not score, are then compared pair
     by pair. Any exception but an interrupt counts as a failed judgement and never ends the run.
     """
 
     compares: bool = False
-    """Whether `compare` can answer anything but ABSTAIN."""
+    """Whether `compare` can return anything but ABSTAIN."""
 
     @property
     @abstractmethod
     def name(self) -> str:
-        """What reports call this judge."""
+        """The name of this judge in reports."""
 
     @property
     def reads_instruction(self) -> bool:
-        """Whether its answers depend on the instruction, so that without one they would be about nothing."""
+        """Whether its verdicts depend on the instruction; such a judge needs one."""
         return True
 
     @property

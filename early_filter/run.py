@@ -124,72 +124,61 @@ class Outcome(Generic[Result]):
         return any(look.ranking.judge is not None for look in self.looks)
 
 
-def run(
-    plan: Plan,
-    sampler: PictureSampler[Result],
-    judges: Sequence[Judge],
-    question: Question,
-    budget: Budget,
-    stop_early: bool = False,
-) -> Outcome[Result]:
-    """Filter the plan's seeds and finish the winner.
+@dataclass
+class EarlyFilter(Generic[Result]):
+    """Filters the plan's seeds for one picture and finishes the winner.
 
-    Args:
+    Attributes:
         judges: asked in this order; a later one only when those before it had no opinion. When none has one the order
             of the look before stands, at first the order of the seeds.
         budget: told how many candidates are left, whenever that changes.
         stop_early: judge every candidate on its own as soon as it is probed, and stop at the first one that passes
             every check of the first judge. Mode "paper" and judges without checks take no part in this.
     """
-    one_by_one = stop_early and plan.mode == "resume" and plan.candidates > 1
-    looks = _Looks(plan, sampler, judges, question, one_by_one)
-    left = plan.seeds
-    for number, look in enumerate(plan.looks):
-        budget.candidates_left(len(left), number)
-        left = looks.take(look, left)
-        if len(left) == 1:
-            break
-    winner = left[0]
-    budget.candidates_left(1, len(looks.results))
-    with looks.clock("sampling"):
-        finished = sampler.finish(winner)
-    looks.evaluations[winner] += finished.evaluations
-    return Outcome(
-        plan,
-        winner,
-        finished,
-        tuple(looks.results),
-        tuple(looks.failures),
-        looks.previews,
-        looks.stopped_early,
-        looks.evaluations,
-        looks.seconds,
-    )
 
+    plan: Plan
+    sampler: PictureSampler[Result]
+    judges: Sequence[Judge]
+    question: Question
+    budget: Budget
+    stop_early: bool = False
 
-class _Looks(Generic[Result]):
-    """Takes one look after the other and keeps account of all of them."""
+    def __post_init__(self) -> None:
+        self._looks: list[LookResult] = []
+        self._failures: list[tuple[int, Failure]] = []
+        self._previews: dict[int, Candidate] = {}
+        self._stopped_early = False
+        self._evaluations = dict.fromkeys(self.plan.seeds, 0)
+        self._seconds = {"sampling": 0.0, "decoding": 0.0, "judging": 0.0}
 
-    def __init__(
-        self,
-        plan: Plan,
-        sampler: PictureSampler[Result],
-        judges: Sequence[Judge],
-        question: Question,
-        one_by_one: bool,
-    ) -> None:
-        self._plan, self._sampler, self._judges, self._question = plan, sampler, judges, question
-        self._one_by_one = one_by_one
-        self.stopped_early = False
-        self.results: list[LookResult] = []
-        self.failures: list[tuple[int, Failure]] = []
-        self.previews: dict[int, Candidate] = {}
-        self.evaluations = dict.fromkeys(plan.seeds, 0)
-        self.seconds = {"sampling": 0.0, "decoding": 0.0, "judging": 0.0}
+    def run(self) -> Outcome[Result]:
+        """Look after look, until one seed is left; to be called once."""
+        left = self.plan.seeds
+        for number, look in enumerate(self.plan.looks):
+            self.budget.candidates_left(len(left), number)
+            left = self._look(look, left)
+            if len(left) == 1:
+                break
+        winner = left[0]
+        self.budget.candidates_left(1, len(self._looks))
+        with self._clock("sampling"):
+            finished = self.sampler.finish(winner)
+        self._evaluations[winner] += finished.evaluations
+        return Outcome(
+            self.plan,
+            winner,
+            finished,
+            tuple(self._looks),
+            tuple(self._failures),
+            self._previews,
+            self._stopped_early,
+            self._evaluations,
+            self._seconds,
+        )
 
-    def take(self, look: Look, seeds: tuple[int, ...]) -> tuple[int, ...]:
+    def _look(self, look: Look, seeds: tuple[int, ...]) -> tuple[int, ...]:
         """Probe these seeds as far as the look, have them judged, forget the losers; returns those that go on."""
-        if self._one_by_one:
+        if self.stop_early and self.plan.mode == "resume" and self.plan.candidates > 1:
             passed = self._until_one_passes(look, seeds)
             if passed is not None:
                 return self._keep(look, seeds, {}, passed, 1)
@@ -197,7 +186,7 @@ class _Looks(Generic[Result]):
             for seed in seeds:
                 self._probe(seed, look.step)
             self._preview(seeds)
-        candidates = [self.previews[seed] for seed in seeds]
+        candidates = [self._previews[seed] for seed in seeds]
         twins = duplicates(candidates)
         distinct = [candidate for candidate in candidates if candidate.seed not in twins]
         # Where all go on, an opinion would change nothing.
@@ -206,62 +195,63 @@ class _Looks(Generic[Result]):
 
     def _until_one_passes(self, look: Look, seeds: tuple[int, ...]) -> Ranking | None:
         """Probe and judge seeds one by one; the ranking that ends the look, or None when all of them were probed."""
-        asking, failed_in_a_row, candidates = self._judges[0].makes_checks, 0, []
+        asking, failed_in_a_row, candidates = self.judges[0].makes_checks, 0, []
         for seed in seeds:
             self._probe(seed, look.step)
             candidates += self._preview([seed])
             if not asking or failed_in_a_row >= GIVE_UP or seed in duplicates(candidates):
                 continue
-            asked = AskedJudge(self._judges[0], self._question, self._sampler.poll, self._sampler.interrupts)
-            with self.clock("judging"):
+            asked = self._ask(self.judges[0])
+            with self._clock("judging"):
                 asked.score(candidates[-1:])
             self._note(look, asked.failures)
             if asked.verdicts[seed].passed:
-                self.stopped_early = True
-                return Ranking((seed,), self._judges[0].name, asked.verdicts)
+                self._stopped_early = True
+                return Ranking((seed,), self.judges[0].name, asked.verdicts)
             failed_in_a_row = failed_in_a_row + 1 if asked.failures else 0
         return None
 
     def _rank(self, candidates: Sequence[Candidate], look: Look) -> Ranking:
-        pairwise, poll, interrupts = self._plan.mode == "paper", self._sampler.poll, self._sampler.interrupts
-        with self.clock("judging"):
-            ranking = rank(self._judges, self._question, candidates, look.keep, poll, interrupts, pairwise)
+        with self._clock("judging"):
+            ranking = rank(map(self._ask, self.judges), candidates, look.keep, self.plan.mode == "paper")
         self._note(look, ranking.failures)
         return ranking
+
+    def _ask(self, judge: Judge) -> AskedJudge:
+        return AskedJudge(judge, self.question, self.sampler.poll, self.sampler.interrupts)
 
     def _keep(
         self, look: Look, seeds: tuple[int, ...], twins: dict[int, int], ranking: Ranking, count: int
     ) -> tuple[int, ...]:
         kept = ranking.order[:count]
-        self.results.append(LookResult(look.step, seeds, twins, ranking, kept))
+        self._looks.append(LookResult(look.step, seeds, twins, ranking, kept))
         for seed in seeds:
             if seed not in kept:
-                self._sampler.forget(seed)
+                self.sampler.forget(seed)
         return kept
 
     def _probe(self, seed: int, step: int) -> None:
-        with self.clock("sampling"):
-            self.evaluations[seed] += self._sampler.probe(seed, step)
+        with self._clock("sampling"):
+            self._evaluations[seed] += self.sampler.probe(seed, step)
 
     def _preview(self, seeds: Sequence[int]) -> list[Candidate]:
-        with self.clock("decoding"):
-            candidates = self._sampler.previews(seeds)
-        self.previews |= {candidate.seed: candidate for candidate in candidates}
+        with self._clock("decoding"):
+            candidates = self.sampler.previews(seeds)
+        self._previews |= {candidate.seed: candidate for candidate in candidates}
         return candidates
 
     def _note(self, look: Look, failures: Sequence[Failure]) -> None:
         for failure in failures:
-            self.failures.append((look.step, failure))
-            self._sampler.judgement_failed(failure)
+            self._failures.append((look.step, failure))
+            self.sampler.judgement_failed(failure)
 
     @contextmanager
-    def clock(self, what: str) -> Iterator[None]:
-        """Adds the time that the block takes to `seconds`."""
+    def _clock(self, what: str) -> Iterator[None]:
         start = time.perf_counter()
         try:
             yield
         finally:
-            self.seconds[what] += time.perf_counter() - start
+            self._seconds[what] += time.perf_counter() - start
 
 
 def _seeds(candidates: Sequence[Candidate]) -> tuple[int, ...]:

@@ -82,7 +82,7 @@ class _Rows:
         if name in BATCHED:
             return value.ndim >= BATCHED[name] and len(value) > 1
         # A key that only its model or pack knows. The host makes nearly every tensor as long as the batch, so one of
-        # that length is taken for one row each; of any other, nobody here knows what its first dimension means.
+        # that length is taken for one row each; of any other, the meaning of its first dimension is unknown.
         return value.ndim > 1 and len(value) == self._batch
 
     def _shared_control(self, control: ControlBase) -> ControlBase:

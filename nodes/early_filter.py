@@ -17,7 +17,7 @@ from ..early_filter.run import Outcome
 from ..early_filter.sheet import SheetGrid, contact_sheets
 from ..early_filter.stored_preview import Panel
 from ..host import node_notes, sampling
-from ..host.early_filter.filter import Filter, filter_cautions, filter_latent
+from ..host.early_filter.filter import FilterSettings, filter_cautions, filter_latent
 from .types import CATEGORY, Layout
 from .types import Judge as JudgePort
 
@@ -233,9 +233,8 @@ def _filtered(
     plan = Plan(mode, seed, candidates, probe_steps, keep, process.steps)
     short = shortened(probe_steps) if mode == "paper" else None
     judges = (PixelJudge(),) if judge is None else (judge, PixelJudge())
-    afresh = when_changed == "run afresh"
-    tiles = None if layout is None else layout.tiles
-    settings = Filter(plan, process, short, vae, instruction, panel, judges, stop_early, source, afresh, tiles)
+    afresh, tiles = when_changed == "run afresh", layout and layout.tiles
+    settings = FilterSettings(plan, process, short, vae, instruction, panel, judges, stop_early, source, afresh, tiles)
     result, outcomes = filter_latent(settings, latent)
     node_notes.show(cls, filter_cautions(settings, latent) + notes(outcomes, judges))
     sheets = contact_sheets(outcomes)

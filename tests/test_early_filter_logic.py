@@ -14,7 +14,7 @@ from icedit.early_filter.judges.vlm import VLMJudge
 from icedit.early_filter.notes import notes
 from icedit.early_filter.plan import Look, Plan
 from icedit.early_filter.report import filter_report
-from icedit.early_filter.run import Finished, Outcome, PictureSampler, run
+from icedit.early_filter.run import EarlyFilter, Finished, Outcome, PictureSampler
 from icedit.early_filter.select import Failure
 from icedit.early_filter.sheet import BORDER, SheetGrid, captions, contact_sheets
 from icedit.early_filter.similar import duplicates
@@ -93,7 +93,8 @@ class Bench(PictureSampler[str]):
 
     def run(self, *judges: ScriptedJudge, stop_early: bool = False) -> Outcome[str]:
         self.budget.begin_picture(1)
-        return run(self.plan, self, judges, Question(picture(99), "make it red"), self.budget, stop_early)
+        question = Question(picture(99), "make it red")
+        return EarlyFilter(self.plan, self, judges, question, self.budget, stop_early).run()
 
 
 def picture(seed: int) -> torch.Tensor:

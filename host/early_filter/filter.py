@@ -14,7 +14,7 @@ from torch import Tensor
 from ...early_filter.budget import Budget
 from ...early_filter.judge import Candidate, Judge, Question
 from ...early_filter.plan import Plan
-from ...early_filter.run import Finished, Outcome, PictureSampler, run
+from ...early_filter.run import EarlyFilter, Finished, Outcome, PictureSampler
 from ...early_filter.select import Failure
 from ...early_filter.stored_preview import STORED, Panel, Preview, joined, left_half, right_half
 from ..conditioning_rows import unused_pictures
@@ -32,7 +32,7 @@ EVERYTHING = 0.999
 
 
 @dataclass(frozen=True)
-class Filter:
+class FilterSettings:
     """What the user set, besides what a sampler needs.
 
     Attributes:
@@ -57,7 +57,7 @@ class Filter:
     tiles: int | None = None
 
 
-def filter_latent(settings: Filter, latent: Mapping[str, Any]) -> tuple[dict[str, Any], list[Outcome[Tensor]]]:
+def filter_latent(settings: FilterSettings, latent: Mapping[str, Any]) -> tuple[dict[str, Any], list[Outcome[Tensor]]]:
     """Filter seeds for each picture of a LATENT; the LATENT of all winners, and how each picture's winner was found.
 
     Raises:
@@ -73,17 +73,17 @@ def filter_latent(settings: Filter, latent: Mapping[str, Any]) -> tuple[dict[str
     return as_output(latent, torch.cat([outcome.result for outcome in outcomes])), outcomes
 
 
-def _filter_picture(settings: Filter, rows: Sequence[LatentRow], budget: Budget) -> Outcome[Tensor]:
+def _filter_picture(settings: FilterSettings, rows: Sequence[LatentRow], budget: Budget) -> Outcome[Tensor]:
     begun = time.perf_counter()
     question = _question(settings, rows)
     decoding = time.perf_counter() - begun
     sampler = _TiledSampler(settings, rows, budget)
     budget.begin_picture(len(rows))
-    outcome = run(settings.plan, sampler, settings.judges, question, budget, settings.stop_early)
+    outcome = EarlyFilter(settings.plan, sampler, settings.judges, question, budget, settings.stop_early).run()
     return replace(outcome, seconds=outcome.seconds | {"decoding": outcome.seconds["decoding"] + decoding})
 
 
-def filter_cautions(settings: Filter, latent: Mapping[str, Any]) -> list[str]:
+def filter_cautions(settings: FilterSettings, latent: Mapping[str, Any]) -> list[str]:
     """What users should know about their model and conditioning before they trust the winner."""
     found = []
     wrapper = unknown_wrapper(settings.process.model, settings.process.guider.model_options)
@@ -100,7 +100,7 @@ def filter_cautions(settings: Filter, latent: Mapping[str, Any]) -> list[str]:
     return found
 
 
-def _check(settings: Filter, rows: Sequence[LatentRow], pictures: int) -> None:
+def _check(settings: FilterSettings, rows: Sequence[LatentRow], pictures: int) -> None:
     if settings.plan.mode == "resume":
         refuse_caches(settings.process)
     _check_instruction(settings)
@@ -134,7 +134,7 @@ def _check_source(sources: int, rows: int, pictures: int) -> None:
         )
 
 
-def _check_instruction(settings: Filter) -> None:
+def _check_instruction(settings: FilterSettings) -> None:
     readers = [judge.name for judge in settings.judges if judge.reads_instruction]
     if readers and not settings.instruction.strip():
         raise ValueError(
@@ -143,14 +143,14 @@ def _check_instruction(settings: Filter) -> None:
         )
 
 
-def _question(settings: Filter, rows: Sequence[LatentRow]) -> Question:
+def _question(settings: FilterSettings, rows: Sequence[LatentRow]) -> Question:
     """The source and region of one picture at the size of its previews; its tiles side by side."""
     source = joined([_source(settings, one) for one in rows], "whole picture")
     region = joined([_region(settings, one) for one in rows], "whole picture")
     return Question(source, settings.instruction, None if float(region.amin()) > EVERYTHING else region)
 
 
-def _source(settings: Filter, latent: LatentRow) -> Tensor:
+def _source(settings: FilterSettings, latent: LatentRow) -> Tensor:
     """The source `h w 3` of one row of the latent."""
     if settings.source is None:
         (whole,) = previews.decode(settings.vae, [latent.samples], torch.float32)
@@ -161,7 +161,7 @@ def _source(settings: Filter, latent: LatentRow) -> Tensor:
     return previews.fitted(row(settings.source, latent.index)[0], *size, crop)
 
 
-def _region(settings: Filter, latent: LatentRow) -> Tensor:
+def _region(settings: FilterSettings, latent: LatentRow) -> Tensor:
     """Where one row of the latent may change, `h w`."""
     height, width = previews.decoded_size(settings.vae, latent.samples)
     region = previews.region(latent.noise_mask, height, width)
@@ -174,7 +174,7 @@ class _TiledSampler(PictureSampler[Tensor]):
 
     interrupts = INTERRUPTS
 
-    def __init__(self, settings: Filter, rows: Sequence[LatentRow], budget: Budget) -> None:
+    def __init__(self, settings: FilterSettings, rows: Sequence[LatentRow], budget: Budget) -> None:
         def samplers(process: Process) -> list[ResumableSampler]:
             return [ResumableSampler(process, one, budget, settings.afresh) for one in rows]
 
