@@ -1,4 +1,5 @@
-"""What a judge gets and what it returns. A new judge is one file in `judges/` and one node."""
+"""The interface of judges: the question, the candidates, and the verdicts. A new judge is one file in `judges/` and
+one node."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
@@ -36,9 +37,8 @@ class Verdict:
     Attributes:
         score: higher is better, comparable between the edits of one call; None: no opinion.
         broken: the edit is useless whatever its score (nothing changed, flat, NaN).
-        passed: whether the edit passed every check, so that no other has to be looked at; None when there was no
-            check, or no answer.
-        reasons: for the user to read.
+        passed: whether every check was passed, so that no further candidate is needed; None without an answer to them.
+        reasons: for people.
         answers: what a language model said, word for word.
     """
 
@@ -71,7 +71,7 @@ class JudgeError(RuntimeError):
 
 
 class Judge(ABC):
-    """Scores edits, compares them, or both; for what it does not do it returns no opinion.
+    """Scores edits, compares them, or both; by default it abstains from each.
 
     Selection asks for scores first; edits that score the same, or that the judge did not score, are then compared pair
     by pair. Any exception but an interrupt counts as a failed judgement and never ends the run.
@@ -87,7 +87,7 @@ class Judge(ABC):
 
     @property
     def reads_instruction(self) -> bool:
-        """Whether its verdicts depend on the instruction, so that it cannot judge without one."""
+        """Whether its verdicts depend on the instruction; such a judge needs one."""
         return True
 
     @property

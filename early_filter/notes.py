@@ -1,5 +1,5 @@
-"""What users should see without opening the report: that another judge chose than the one they connected, or that the
-model changed during the run."""
+"""What users should see without opening the report: that another judge than theirs chose, or that the model changed
+during the run."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -10,7 +10,7 @@ from .select import Failure
 
 
 def notes(outcomes: Sequence[Outcome[Any]], judges: Sequence[Judge]) -> list[str]:
-    """Sentences about the filters of all pictures of a batch; none when the first of `judges` decided everything."""
+    """Sentences about the filters of all pictures of a batch; none where the first of `judges` chose every time."""
     failures = [failure for outcome in outcomes for _, failure in outcome.failures]
     found = [f"The judge {judge} could not answer: {error}" for judge, error in dict.fromkeys(map(_said, failures))]
     asked, *others = judges

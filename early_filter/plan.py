@@ -1,4 +1,4 @@
-"""Who runs how far: seeds, looks, and the budget of sampling steps."""
+"""Which seeds run how far: looks and sampling steps."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -6,7 +6,7 @@ from typing import Literal
 Mode = Literal["resume", "paper"]
 
 WhenChanged = Literal["run afresh", "resume"]
-"""What becomes of a winner whose model no longer answers as it did while probing."""
+"""What becomes of a winner whose model no longer gives the outputs that it gave while probing."""
 
 SEEDS = 2**64
 """Seeds are unsigned 64-bit numbers; counting on from the last one starts again at 0."""
@@ -69,7 +69,7 @@ class Plan:
 
     @property
     def looks(self) -> tuple[Look, ...]:
-        """The looks in order. Where keeping everybody would make the first one pointless, it is left out."""
+        """The looks in order. Where keeping all candidates would make the first one pointless, it is left out."""
         first, second = self.probe_steps, min(2 * self.probe_steps, self.steps)
         keep = min(self.keep, self.candidates)
         if self.mode == "paper" or keep == 1 or first == self.steps:
@@ -94,22 +94,13 @@ class Plan:
 
     @property
     def checks(self) -> int:
-        """Model evaluations that a winner of the last look costs more, to see whether the model still answers as it
-        did before each look."""
+        """Model evaluations that a winner of the last look costs more, to see whether the model still gives the
+        outputs that it gave before each look."""
         whole = self.looks[0].step == self.steps
         return 0 if self.mode == "paper" or whole else len(self.looks)
 
     @property
     def most_evaluations(self) -> int:
-        """Model evaluations of the whole run at most, for samplers that need one for each step and models that answer
+        """Model evaluations of the whole run at most, for samplers that need one for each step and models that compute
         as before."""
         return self.most_steps + self.checks
-
-    @property
-    def best_of_all_steps(self) -> int:
-        """Steps when every candidate runs to its end and the best one is taken."""
-        return self.candidates * self.steps
-
-    def paper_scheme_steps(self, probe_steps: int) -> int:
-        """Steps of the paper's scheme with the same candidates, `M m + N` (section 3.3)."""
-        return self.candidates * probe_steps + self.steps

@@ -6,7 +6,7 @@ from typing import Any
 
 from .judge import Verdict
 from .plan import PAPER_STEPS
-from .run import Outcome, Seen
+from .run import LookResult, Outcome
 from .select import Failure
 
 Entry = dict[str, Any]
@@ -107,7 +107,7 @@ def _verdict(verdict: Verdict) -> Entry:
     }
 
 
-def _look(look: Seen) -> Entry:
+def _look(look: LookResult) -> Entry:
     return {
         "step": look.step,
         "judge": look.ranking.judge,

@@ -1,14 +1,16 @@
 """Runs a plan: probes candidates, has their previews judged, drops the losers, finishes the winner."""
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from .judge import Candidate, Judge, Poll, Question
+from .budget import Budget
+from .judge import Candidate, Judge, Question
 from .plan import Look, Plan
-from .select import GIVE_UP, Failure, Hearing, Interrupts, Ranking, rank
+from .select import GIVE_UP, AskedJudge, Failure, Interrupts, Ranking, rank
 from .similar import duplicates
 
 Result = TypeVar("Result")
@@ -16,13 +18,13 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class Finished(Generic[Result]):
-    """A seed at its end.
+    """A seed that was sampled to its end.
 
     Attributes:
         evaluations: of the model, done for finishing.
         full_run: model evaluations of one whole run of this seed.
-        checks: how many of `evaluations` the model was asked although the answer was known, to compare it.
-        changed: the model did not answer as it had while probing.
+        checks: how many of `evaluations` repeated a recorded one, to compare the model's output with it.
+        changed: such an output was not the recorded one.
         afresh: so the seed was run again from its first step, instead of going on from what was probed.
     """
 
@@ -34,34 +36,44 @@ class Finished(Generic[Result]):
     afresh: bool = False
 
 
-@dataclass(frozen=True)
-class Work(Generic[Result]):
-    """What the run needs from whoever can sample.
+class PictureSampler(ABC, Generic[Result]):
+    """What the filter needs from whoever can sample one picture.
 
     Attributes:
-        probe: sample a seed as far as a step; answers the model evaluations this took.
-        show: decode the latest previews of these seeds, in order.
-        finish: sample a seed to its end.
-        forget: a seed is out; free what is held for it.
-        expect: told how many steps are still to come at most, whenever that changes.
-        failed: told of every failed judgement, to log it and to free memory.
-        poll: raises when the user interrupts.
-        interrupts: exceptions that mean an interrupt.
+        interrupts: exceptions that mean that the user interrupts.
     """
 
-    probe: Callable[[int, int], int]
-    show: Callable[[Sequence[int]], list[Candidate]]
-    finish: Callable[[int], Finished[Result]]
-    forget: Callable[[int], None]
-    expect: Callable[[int], None]
-    failed: Callable[[Failure], None]
-    poll: Poll
-    interrupts: Interrupts
+    interrupts: Interrupts = ()
+
+    @abstractmethod
+    def probe(self, seed: int, step: int) -> int:
+        """Sample a seed as far as a step; returns the model evaluations that this took."""
+
+    @abstractmethod
+    def previews(self, seeds: Sequence[int]) -> list[Candidate]:
+        """Decode what these seeds look like at their last probed step, in order."""
+
+    @abstractmethod
+    def finish(self, seed: int) -> Finished[Result]:
+        """Sample a seed to its end."""
+
+    @abstractmethod
+    def forget(self, seed: int) -> None:
+        """A seed is out; free what is held for it."""
+
+    @abstractmethod
+    def judgement_failed(self, failure: Failure) -> None:
+        """Told of every failed judgement, to log it and to free memory."""
+
+    @abstractmethod
+    def poll(self) -> None:
+        """Raises when the user interrupts."""
 
 
 @dataclass(frozen=True)
-class Seen:
-    """One look: who was looked at, which of them look like an earlier one, how they were ranked, who went on."""
+class LookResult:
+    """One look: which seeds were judged, which of them look like an earlier one (`twins`), how they were ranked, and
+    which were kept."""
 
     step: int
     seeds: tuple[int, ...]
@@ -71,7 +83,7 @@ class Seen:
 
     @property
     def open(self) -> bool:
-        """Whether somebody had to choose: of those that look different not everybody went on."""
+        """Whether a choice was needed: of the seeds that look different not all were kept."""
         return len(self.seeds) - len(self.twins) > len(self.kept)
 
 
@@ -90,7 +102,7 @@ class Outcome(Generic[Result]):
     plan: Plan
     winner: int
     finished: Finished[Result]
-    looks: tuple[Seen, ...]
+    looks: tuple[LookResult, ...]
     failures: tuple[tuple[int, Failure], ...]
     previews: dict[int, Candidate]
     stopped_early: bool
@@ -112,50 +124,51 @@ class Outcome(Generic[Result]):
         return any(look.ranking.judge is not None for look in self.looks)
 
 
-def run(
-    plan: Plan, work: Work[Result], judges: Sequence[Judge], question: Question, stop_early: bool = False
-) -> Outcome[Result]:
-    """Filter the plan's seeds and finish the winner.
+@dataclass
+class EarlyFilter(Generic[Result]):
+    """Filters the plan's seeds for one picture and finishes the winner.
 
-    Args:
+    Attributes:
         judges: asked in this order; a later one only when those before it had no opinion. When none has one the order
             of the look before stands, at first the order of the seeds.
+        budget: told how many candidates are left, whenever that changes.
         stop_early: judge every candidate on its own as soon as it is probed, and stop at the first one that passes
             every check of the first judge. Mode "paper" and judges without checks take no part in this.
     """
-    return _Run(plan, work, judges, question, stop_early and plan.mode == "resume").outcome()
 
+    plan: Plan
+    sampler: PictureSampler[Result]
+    judges: Sequence[Judge]
+    question: Question
+    budget: Budget
+    stop_early: bool = False
 
-class _Run(Generic[Result]):
-    def __init__(
-        self, plan: Plan, work: Work[Result], judges: Sequence[Judge], question: Question, stop_early: bool
-    ) -> None:
-        self._plan, self._work, self._judges, self._question = plan, work, judges, question
-        self._one_by_one = stop_early and plan.candidates > 1
-        self._stopped_early = False
-        self._seen: list[Seen] = []
+    def __post_init__(self) -> None:
+        self._looks: list[LookResult] = []
         self._failures: list[tuple[int, Failure]] = []
         self._previews: dict[int, Candidate] = {}
-        self._evaluations: dict[int, int] = {}
+        self._stopped_early = False
+        self._evaluations = dict.fromkeys(self.plan.seeds, 0)
         self._seconds = {"sampling": 0.0, "decoding": 0.0, "judging": 0.0}
 
-    def outcome(self) -> Outcome[Result]:
-        left = self._plan.seeds
-        for number, look in enumerate(self._plan.looks):
-            self._work.expect(self._plan.remaining(number, len(left)))
+    def run(self) -> Outcome[Result]:
+        """Look after look, until one seed is left; to be called once."""
+        left = self.plan.seeds
+        for number, look in enumerate(self.plan.looks):
+            self.budget.candidates_left(len(left), number)
             left = self._look(look, left)
             if len(left) == 1:
                 break
         winner = left[0]
-        self._work.expect(self._plan.remaining(len(self._seen), 1))
+        self.budget.candidates_left(1, len(self._looks))
         with self._clock("sampling"):
-            finished = self._work.finish(winner)
+            finished = self.sampler.finish(winner)
         self._evaluations[winner] += finished.evaluations
         return Outcome(
-            self._plan,
+            self.plan,
             winner,
             finished,
-            tuple(self._seen),
+            tuple(self._looks),
             tuple(self._failures),
             self._previews,
             self._stopped_early,
@@ -164,71 +177,73 @@ class _Run(Generic[Result]):
         )
 
     def _look(self, look: Look, seeds: tuple[int, ...]) -> tuple[int, ...]:
-        if self._one_by_one:
+        """Probe these seeds as far as the look, have them judged, forget the losers; returns those that go on."""
+        if self.stop_early and self.plan.mode == "resume" and self.plan.candidates > 1:
             passed = self._until_one_passes(look, seeds)
             if passed is not None:
-                return self._settle(look, seeds, {}, passed, 1)
+                return self._keep(look, seeds, {}, passed, 1)
         else:
             for seed in seeds:
                 self._probe(seed, look.step)
-            self._show(seeds)
-        edits = [self._previews[seed] for seed in seeds]
-        twins = duplicates(edits)
-        distinct = [edit for edit in edits if edit.seed not in twins]
-        # Where everybody goes on, an opinion would change nothing.
+            self._preview(seeds)
+        candidates = [self._previews[seed] for seed in seeds]
+        twins = duplicates(candidates)
+        distinct = [candidate for candidate in candidates if candidate.seed not in twins]
+        # Where all go on, an opinion would change nothing.
         ranking = self._rank(distinct, look) if len(distinct) > look.keep else Ranking(_seeds(distinct), None)
-        return self._settle(look, seeds, twins, ranking, look.keep)
+        return self._keep(look, seeds, twins, ranking, look.keep)
 
     def _until_one_passes(self, look: Look, seeds: tuple[int, ...]) -> Ranking | None:
         """Probe and judge seeds one by one; the ranking that ends the look, or None when all of them were probed."""
-        asking, failed_in_a_row, edits = self._judges[0].makes_checks, 0, []
+        asking, failed_in_a_row, candidates = self.judges[0].makes_checks, 0, []
         for seed in seeds:
             self._probe(seed, look.step)
-            edits += self._show([seed])
-            if not asking or failed_in_a_row >= GIVE_UP or seed in duplicates(edits):
+            candidates += self._preview([seed])
+            if not asking or failed_in_a_row >= GIVE_UP or seed in duplicates(candidates):
                 continue
-            hearing = Hearing(self._judges[0], self._question, self._work.poll, self._work.interrupts)
+            asked = self._ask(self.judges[0])
             with self._clock("judging"):
-                hearing.score(edits[-1:])
-            verdict = hearing.verdicts[seed]
-            self._note(look, hearing.failures)
-            if verdict.passed:
+                asked.score(candidates[-1:])
+            self._note(look, asked.failures)
+            if asked.verdicts[seed].passed:
                 self._stopped_early = True
-                return Ranking((seed,), self._judges[0].name, hearing.verdicts)
-            failed_in_a_row = failed_in_a_row + 1 if hearing.failures else 0
+                return Ranking((seed,), self.judges[0].name, asked.verdicts)
+            failed_in_a_row = failed_in_a_row + 1 if asked.failures else 0
         return None
 
-    def _rank(self, edits: Sequence[Candidate], look: Look) -> Ranking:
-        pairwise, work = self._plan.mode == "paper", self._work
+    def _rank(self, candidates: Sequence[Candidate], look: Look) -> Ranking:
         with self._clock("judging"):
-            ranking = rank(self._judges, self._question, edits, look.keep, work.poll, work.interrupts, pairwise)
+            ranking = rank(map(self._ask, self.judges), candidates, look.keep, self.plan.mode == "paper")
         self._note(look, ranking.failures)
         return ranking
 
-    def _settle(
-        self, look: Look, seeds: tuple[int, ...], twins: dict[int, int], ranking: Ranking, keep: int
+    def _ask(self, judge: Judge) -> AskedJudge:
+        return AskedJudge(judge, self.question, self.sampler.poll, self.sampler.interrupts)
+
+    def _keep(
+        self, look: Look, seeds: tuple[int, ...], twins: dict[int, int], ranking: Ranking, count: int
     ) -> tuple[int, ...]:
-        kept = ranking.order[:keep]
-        self._seen.append(Seen(look.step, seeds, twins, ranking, kept))
+        kept = ranking.order[:count]
+        self._looks.append(LookResult(look.step, seeds, twins, ranking, kept))
         for seed in seeds:
             if seed not in kept:
-                self._work.forget(seed)
+                self.sampler.forget(seed)
         return kept
 
     def _probe(self, seed: int, step: int) -> None:
         with self._clock("sampling"):
-            self._evaluations[seed] = self._evaluations.get(seed, 0) + self._work.probe(seed, step)
+            self._evaluations[seed] += self.sampler.probe(seed, step)
 
-    def _show(self, seeds: Sequence[int]) -> list[Candidate]:
+    def _preview(self, seeds: Sequence[int]) -> list[Candidate]:
         with self._clock("decoding"):
-            edits = self._work.show(seeds)
-        self._previews |= {edit.seed: edit for edit in edits}
-        return edits
+            candidates = self.sampler.previews(seeds)
+        self._previews |= {candidate.seed: candidate for candidate in candidates}
+        return candidates
 
     def _note(self, look: Look, failures: Sequence[Failure]) -> None:
         for failure in failures:
             self._failures.append((look.step, failure))
-            self._work.failed(failure)
+            self.sampler.judgement_failed(failure)
 
     @contextmanager
     def _clock(self, what: str) -> Iterator[None]:
@@ -239,5 +254,5 @@ class _Run(Generic[Result]):
             self._seconds[what] += time.perf_counter() - start
 
 
-def _seeds(edits: Sequence[Candidate]) -> tuple[int, ...]:
-    return tuple(edit.seed for edit in edits)
+def _seeds(candidates: Sequence[Candidate]) -> tuple[int, ...]:
+    return tuple(candidate.seed for candidate in candidates)

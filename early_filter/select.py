@@ -1,7 +1,7 @@
 """Ranks edits by the verdicts of judges. A judge that fails or has no opinion never ends the run."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import groupby
 from typing import TypeVar
@@ -37,7 +37,7 @@ class Failure:
 
 @dataclass(frozen=True)
 class Ranking:
-    """Seeds, best first. `judge` names who decided; None when no judge had an opinion and the order is as given."""
+    """Seeds, best first; `judge` is whose opinion that is, None when none had one and the order is the given one."""
 
     order: tuple[int, ...]
     judge: str | None
@@ -46,64 +46,57 @@ class Ranking:
     failures: tuple[Failure, ...] = ()
 
 
-def rank(
-    judges: Sequence[Judge],
-    question: Question,
-    edits: Sequence[Candidate],
-    keep: int,
-    poll: Poll,
-    interrupts: Interrupts,
-    pairwise: bool = False,
-) -> Ranking:
+def rank(judges: Iterable["AskedJudge"], edits: Sequence[Candidate], keep: int, pairwise: bool = False) -> Ranking:
     """Rank edits so that the first `keep` are the best; the first judge with an opinion decides.
 
     Edits are ordered by their scores. Those with the same score, or without one, are compared in pairs, but only when
     some of them would be kept and others not. Broken edits come last. Equal ones stay in the given order.
 
     Args:
-        judges: in order; one is asked only when those before it had no opinion.
-        poll: raises when the user interrupts.
-        interrupts: exceptions that end the run; any other one counts as a failed judgement.
-        pairwise: compare instead of scoring: the best so far against each next edit, M - 1 comparisons for M edits, as
-            in the paper (section 3.3). Judges that cannot compare score all the same.
+        judges: in the order in which they are asked; a later one only when those before it had no opinion.
+        pairwise: no scores, one running maximum over all edits as in the paper (section 3.3): M - 1 comparisons.
+            Judges that cannot compare score instead.
     """
     comparisons: list[Comparison] = []
     failures: list[Failure] = []
     verdicts: dict[int, Verdict] = {}
     for judge in judges:
-        hearing = Hearing(judge, question, poll, interrupts)
-        order = hearing.best_first(edits, 1) if pairwise and judge.compares else _by_score(hearing, edits, keep)
-        comparisons += hearing.comparisons
-        failures += hearing.failures
-        verdicts |= hearing.verdicts
-        if hearing.has_opinion:
-            seeds = tuple(edit.seed for edit in order)
-            return Ranking(seeds, judge.name, verdicts, tuple(comparisons), tuple(failures))
-    return Ranking(tuple(edit.seed for edit in edits), None, verdicts, tuple(comparisons), tuple(failures))
+        order = judge.best_first(edits, 1) if pairwise and judge.compares else _by_score(judge, edits, keep)
+        comparisons += judge.comparisons
+        failures += judge.failures
+        verdicts |= judge.verdicts
+        if judge.has_opinion:
+            return Ranking(_seeds(order), judge.name, verdicts, tuple(comparisons), tuple(failures))
+    return Ranking(_seeds(edits), None, verdicts, tuple(comparisons), tuple(failures))
 
 
-def _by_score(hearing: "Hearing", edits: Sequence[Candidate], keep: int) -> list[Candidate]:
+def _by_score(judge: "AskedJudge", edits: Sequence[Candidate], keep: int) -> list[Candidate]:
     def worth(edit: Candidate) -> tuple[bool, bool, float]:
-        verdict = hearing.verdicts[edit.seed]
+        verdict = judge.verdicts[edit.seed]
         return verdict.broken, verdict.score is None, -(verdict.score or 0.0)
 
-    hearing.score(edits)
+    judge.score(edits)
     order: list[Candidate] = []
     for _, equals in groupby(sorted(edits, key=worth), key=worth):
         group = list(equals)
         if len(order) < keep < len(order) + len(group):
-            group = hearing.best_first(group, keep - len(order))
+            group = judge.best_first(group, keep - len(order))
         order += group
     return order
 
 
-class Hearing:
-    """One judge's verdicts on some edits. Its failures are collected, not raised."""
+class AskedJudge:
+    """One judge and what it said about some edits in one look; its failures are noted, not raised.
+
+    `poll` raises when the user interrupts; `interrupts` are the exceptions that then end the run, where any other one
+    counts as a failed judgement.
+    """
 
     def __init__(self, judge: Judge, question: Question, poll: Poll, interrupts: Interrupts) -> None:
         self.verdicts: dict[int, Verdict] = {}
         self.comparisons: list[Comparison] = []
         self.failures: list[Failure] = []
+        self.name, self.compares = judge.name, judge.compares
         self._judge, self._question, self._poll, self._interrupts = judge, question, poll, interrupts
         self._failed_in_a_row = 0
         self._second_is_better: dict[tuple[int, int], bool] = {}
@@ -126,7 +119,7 @@ class Hearing:
         it, not in a tie or without an opinion. No pair is asked twice.
         """
         rest, best = list(edits), []
-        while self._judge.compares and len(best) < count and len(rest) > 1:
+        while self.compares and len(best) < count and len(rest) > 1:
             champion = rest[0]
             for challenger in rest[1:]:
                 if self._loses(champion, challenger):
@@ -157,7 +150,7 @@ class Hearing:
             self._failed_in_a_row += 1
             return False
         self._failed_in_a_row = 0
-        self.comparisons.append(Comparison(self._judge.name, first.seed, second.seed, preference))
+        self.comparisons.append(Comparison(self.name, first.seed, second.seed, preference))
         return preference.choice is Choice.SECOND
 
     def _ask(self, asked: str, edits: Sequence[Candidate], answer: Callable[[], Answer]) -> Answer | None:
@@ -167,11 +160,14 @@ class Hearing:
         except self._interrupts:
             raise
         except Exception as error:
-            seeds = tuple(edit.seed for edit in edits)
-            # A judge's own message is complete; of other exceptions the type may tell more than the text.
+            # A judge's own message says it all; of other exceptions the kind may say more than the text.
             said = str(error) if isinstance(error, JudgeError) else f"{type(error).__name__}: {error}"
-            self.failures.append(Failure(self._judge.name, asked, seeds, said))
+            self.failures.append(Failure(self.name, asked, _seeds(edits), said))
             return None
+
+
+def _seeds(edits: Sequence[Candidate]) -> tuple[int, ...]:
+    return tuple(edit.seed for edit in edits)
 
 
 def _finite(verdict: Verdict) -> Verdict:

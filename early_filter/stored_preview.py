@@ -1,4 +1,4 @@
-"""Candidates' previews, kept small: a dozen large pictures wait for their judges at the same time."""
+"""Candidates' previews in little memory: a dozen large pictures are held until they are judged."""
 
 from collections.abc import Sequence
 from typing import Literal
@@ -11,11 +11,11 @@ from .judge import Candidate
 Panel = Literal["right half", "whole picture"]
 
 STORED = torch.float16
-"""Finer than 8 bit for pictures in 0..1, and keeps NaN, which judges look for."""
+"""Finer than 8 bit for pictures in 0..1, and it holds NaN, which judges look for."""
 
 
 class Preview(Candidate):
-    """An Edit whose panels become float32 when a judge looks at them."""
+    """A candidate whose picture is kept as float16; its panels are float32."""
 
     def __init__(self, seed: int, picture: Tensor, panel: Panel) -> None:
         """Keep a decoded picture `h w 3` in 0..1; of a diptych the right half is the edit."""

@@ -17,8 +17,17 @@ PICTURES = ("concat_latent_image", "concat_mask")
 """Pictures for the model's input. The host stretches few of them over a batch (0 0 1 1), where it repeats everything
 else (0 1 0 1): a row would get the prompt of one picture with the pixels of another."""
 
-REPEATED = ("cross_attn", "pooled_output", "attention_mask", "mask", "reference_latents")
-"""What the host repeats from its first row where there is less of it than rows, and cuts where there is more."""
+BATCHED = {
+    "cross_attn": 3,  # b l c
+    "pooled_output": 2,  # b c
+    "attention_mask": 2,  # b l
+    "reference_latents": 4,  # b c h w, several in a list
+    "concat_latent_image": 4,  # b c h w
+    "concat_mask": 3,  # b h w or b 1 h w
+    "mask": 3,  # b h w; h w is one for all rows
+}
+"""The tensors of the host's conditioning by key: how many dimensions they have at least when they hold a batch. The
+host repeats a batch from its first row where it is smaller than the latent's, and cuts it where it is larger."""
 
 
 def conditioning_rows(conds: Mapping[str, list[dict[str, Any]]], index: int, batch: int) -> Conds:
@@ -40,7 +49,7 @@ def conditioning_rows(conds: Mapping[str, list[dict[str, Any]]], index: int, bat
                 "results of one diptych repeat its latent (RepeatLatentBatch), of several pictures or a panorama "
                 "repeat these before Create Diptych (RepeatImageBatch)."
             )
-        found[key] = [{name: rows.of(value, name) for name, value in cond.items()} for cond in entries]
+        found[key] = [{name: rows.of(name, value) for name, value in cond.items()} for cond in entries]
     return found
 
 
@@ -50,7 +59,8 @@ def unused_pictures(conds: Mapping[str, list[dict[str, Any]]], batch: int) -> in
 
 
 def _pictures(entries: list[dict[str, Any]]) -> int:
-    counts = [len(cond[name]) for cond in entries for name in PICTURES if isinstance(cond.get(name), Tensor)]
+    values = [(name, cond.get(name)) for cond in entries for name in PICTURES]
+    counts = [len(value) for name, value in values if isinstance(value, Tensor) and value.ndim >= BATCHED[name]]
     return max([1, *counts])
 
 
@@ -60,25 +70,32 @@ class _Rows:
         # The host puts prompts into one call only where they have the very same ControlNet.
         self._controls: dict[int, ControlBase] = {}
 
-    def of(self, value: Any, name: str = "") -> Any:
-        if isinstance(value, Tensor):
-            # A mask without a batch is one for all rows.
-            batched = value.ndim > (2 if name == "mask" else 1) and len(value) > 1
-            return row(value, self._index) if batched and (len(value) == self._batch or name in REPEATED) else value
+    def of(self, name: str, value: Any) -> Any:
+        """The row's share of one entry of a conditioning."""
+        if name == "control":
+            return self._shared_control(value)
         if isinstance(value, list):
-            return [self.of(entry, name) for entry in value]
-        if isinstance(value, ControlBase):
-            if id(value) not in self._controls:
-                self._controls[id(value)] = self._control(value)
-            return self._controls[id(value)]
-        return value
+            return [self.of(name, entry) for entry in value]
+        return row(value, self._index) if isinstance(value, Tensor) and self._holds_rows(name, value) else value
+
+    def _holds_rows(self, name: str, value: Tensor) -> bool:
+        if name in BATCHED:
+            return value.ndim >= BATCHED[name] and len(value) > 1
+        # A key that only its model or pack knows. The host makes nearly every tensor as long as the batch, so one of
+        # that length is taken for one row each; of any other, the meaning of its first dimension is unknown.
+        return value.ndim > 1 and len(value) == self._batch
+
+    def _shared_control(self, control: ControlBase) -> ControlBase:
+        if id(control) not in self._controls:
+            self._controls[id(control)] = self._control(control)
+        return self._controls[id(control)]
 
     def _control(self, control: Any) -> Any:
         if not any(_hints(link) > 1 for link in _chain(control)):
             return control
         copied = self._link(control)
         if control.previous_controlnet is not None:
-            copied.set_previous_controlnet(self.of(control.previous_controlnet))
+            copied.set_previous_controlnet(self._shared_control(control.previous_controlnet))
         return copied
 
     def _link(self, control: Any) -> Any:

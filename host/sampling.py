@@ -30,7 +30,8 @@ def scheduler_names() -> list[str]:
 
 @dataclass(frozen=True)
 class Process:
-    """Guider, sampler and sigmas as in SamplerCustomAdvanced; `cast` moves the result as the host's node does.
+    """A way to sample: guider, sampler and sigmas as SamplerCustomAdvanced takes them; `cast` is what the host's node
+    does to the result.
 
     Raises:
         ValueError: the sampler chooses its own steps, or a number is not finite: the host's range checks let NaN pass.
@@ -104,20 +105,28 @@ def _as_ksampler(samples: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Start:
-    """One picture's latent `1 c h w` (or `1 c 1 h w`), its noise mask, and its place in a batch of noises, if any."""
+class LatentRow:
+    """One row of a LATENT.
+
+    Attributes:
+        samples: `1 c h w` or `1 c 1 h w`.
+        batch_index: which of a seed's noises it starts from; None for the only one.
+        index: which row it is, of a LATENT with `batch` rows.
+    """
 
     samples: Tensor
     noise_mask: Tensor | None
     batch_index: list[int] | None
+    index: int
+    batch: int
 
     def noise(self, seed: int) -> Tensor:
-        """KSampler's noise for this picture. Seeds the global generator too, as KSampler does."""
+        """KSampler's noise for this row. Seeds the global generator too, as KSampler does."""
         return comfy.sample.prepare_noise(self.samples, seed, self.batch_index)
 
 
-def starts(model: Any, latent: Mapping[str, Any]) -> list[Start]:
-    """Each picture of a LATENT as if it were sampled alone, with the noise that it has in the batch.
+def latent_rows(model: Any, latent: Mapping[str, Any]) -> list[LatentRow]:
+    """Each row of a LATENT as it would be sampled alone, taken from its batch: with its own one of a seed's noises.
 
     Raises:
         ValueError: it is no latent of pictures (a video, or video with audio), or its batch_index fits another batch.
@@ -135,7 +144,7 @@ def starts(model: Any, latent: Mapping[str, Any]) -> list[Start]:
         mask = latent.get("noise_mask")
         # A mask without a batch dimension is for all pictures.
         mask = mask if mask is None or mask.ndim == 2 else row(mask, index)
-        found.append(Start(one, mask, None if rows is None else [rows[index]]))
+        found.append(LatentRow(one, mask, None if rows is None else [rows[index]], index, len(samples)))
     return found
 
 
@@ -170,26 +179,18 @@ def row(tensor: Tensor, index: int) -> Tensor:
 
 
 def as_output(latent: Mapping[str, Any], samples: Tensor) -> dict[str, Any]:
-    """The LATENT that KSampler returns for these samples."""
+    """The LATENT that KSampler returns for such samples."""
     return {key: value for key, value in latent.items() if key not in (SPACIAL, TEMPORAL)} | {"samples": samples}
 
 
 class Progress:
-    """One progress bar over all steps of all candidates, with the host's live previews."""
+    """One progress bar over several runs of a sampler, with the host's live previews."""
 
     def __init__(self, model: Any, steps: int) -> None:
         self._show = latent_preview.prepare_callback(model, steps)
-        self.done, self.total = 0, steps
-
-    def expect(self, steps: int) -> None:
-        """Set how many steps are still to be done."""
-        self.total = self.done + steps
-
-    def expect_more(self, steps: int) -> None:
-        """Add steps that have to be done again."""
-        self.total += steps
+        self._done, self._total = 0, steps
 
     def step(self, x0: Tensor, x: Tensor) -> None:
-        """Count a finished step and show its preview."""
-        self._show(self.done, x0, x, self.total)
-        self.done += 1
+        """One more step is done."""
+        self._show(self._done, x0, x, self._total)
+        self._done += 1

@@ -7,6 +7,7 @@ from typing import Any, get_args
 from comfy_api.latest import io, ui
 from torch import Tensor
 
+from ..diptych.geometry import DiptychLayout
 from ..early_filter.judge import Judge
 from ..early_filter.judges.pixels import PixelJudge
 from ..early_filter.notes import notes
@@ -16,8 +17,8 @@ from ..early_filter.run import Outcome
 from ..early_filter.sheet import SheetGrid, contact_sheets
 from ..early_filter.stored_preview import Panel
 from ..host import node_notes, sampling
-from ..host.early_filter.filter import Filter, filter_cautions, filter_latent
-from .types import CATEGORY
+from ..host.early_filter.filter import FilterSettings, filter_cautions, filter_latent
+from .types import CATEGORY, Layout
 from .types import Judge as JudgePort
 
 MAX_SEED = SEEDS - 1
@@ -95,6 +96,12 @@ def _filter_inputs() -> list[io.Input]:
             "with other rounding. The sampler finds it out by asking the model again. run afresh: the winner is run "
             "again from its first step and is what KSampler gives. resume: it goes on and differs a little. Mode paper "
             "does not use it.",
+        ),
+        Layout.Input(
+            "layout",
+            optional=True,
+            tooltip="From Create Diptych, for fit tiles: the tiles of one picture are judged side by side as one "
+            "picture, and get one seed. Not connected: the layout at Diptych Conditioning decides.",
         ),
     ]
 
@@ -220,13 +227,14 @@ def _filtered(
     source: Tensor | None = None,
     stop_early: bool = False,
     when_changed: WhenChanged = "run afresh",
+    layout: DiptychLayout | None = None,
 ) -> io.NodeOutput:
     start = time.perf_counter()
     plan = Plan(mode, seed, candidates, probe_steps, keep, process.steps)
     short = shortened(probe_steps) if mode == "paper" else None
     judges = (PixelJudge(),) if judge is None else (judge, PixelJudge())
-    afresh = when_changed == "run afresh"
-    settings = Filter(plan, process, short, vae, instruction, panel, judges, stop_early, source, afresh)
+    afresh, tiles = when_changed == "run afresh", layout and layout.tiles
+    settings = FilterSettings(plan, process, short, vae, instruction, panel, judges, stop_early, source, afresh, tiles)
     result, outcomes = filter_latent(settings, latent)
     node_notes.show(cls, filter_cautions(settings, latent) + notes(outcomes, judges))
     sheets = contact_sheets(outcomes)

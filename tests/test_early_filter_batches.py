@@ -143,3 +143,27 @@ def test_what_a_conditioning_holds_for_each_row_is_shared_out(host):
     assert found["mask"] is region
     assert torch.equal(other["mask"], regions[1:])
     assert found["guidance"] == 3.5
+
+
+def test_keys_that_nobody_knows_are_shared_out_where_they_hold_one_row_for_each_picture(host):
+    from icedit.host.conditioning_rows import conditioning_rows
+
+    rows, fewer, numbers = torch.randn(4, 8, 32), torch.randn(2, 8), torch.arange(4)
+    entry = {"of_another_pack": rows, "fewer": fewer, "numbers": numbers, "several": [rows, fewer], "none": None}
+    ((found,),) = conditioning_rows({"positive": [entry]}, 3, 4).values()
+    assert torch.equal(found["of_another_pack"], rows[3:])
+    assert found["fewer"] is fewer
+    assert found["numbers"] is numbers
+    assert torch.equal(found["several"][0], rows[3:])
+    assert found["several"][1] is fewer
+    assert found["none"] is None
+
+
+@pytest.mark.parametrize("name", ["mask", "attention_mask", "concat_mask"])
+def test_a_known_key_says_by_its_dimensions_whether_it_holds_a_batch(host, name):
+    from icedit.host.conditioning_rows import BATCHED, conditioning_rows
+
+    single, batched = (torch.rand([4] * dimensions) for dimensions in (BATCHED[name] - 1, BATCHED[name]))
+    for value, expected in ((single, single), (batched, batched[3:])):
+        ((found,),) = conditioning_rows({"positive": [{name: value}]}, 3, 4).values()
+        assert torch.equal(found[name], expected)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 import pytest
 import torch
+from icedit.early_filter.budget import Budget
 from icedit.early_filter.judge import Candidate, Choice, JudgeError, Verdict
 from icedit.early_filter.judges.clip import CLIPJudge
 from icedit.early_filter.judges.pixels import PixelJudge
@@ -13,11 +14,14 @@ from icedit.early_filter.judges.vlm import VLMJudge
 from icedit.early_filter.notes import notes
 from icedit.early_filter.plan import Look, Plan
 from icedit.early_filter.report import filter_report
-from icedit.early_filter.run import Finished, Outcome, Work, run
+from icedit.early_filter.run import EarlyFilter, Finished, Outcome, PictureSampler
+from icedit.early_filter.select import Failure
 from icedit.early_filter.sheet import BORDER, SheetGrid, captions, contact_sheets
 from icedit.early_filter.similar import duplicates
 from icedit.early_filter.stored_preview import Preview, joined
 from support.judges import Question, ScriptedJudge, by_seed
+
+NOTHING = torch.empty(0)
 
 
 class Interrupt(BaseException):
@@ -25,7 +29,7 @@ class Interrupt(BaseException):
 
 
 @dataclass
-class Bench:
+class Bench(PictureSampler[str]):
     """Samples and decodes by noting it: a seed's picture is grey noise of its own, one step costs one evaluation, and
     what was probed is checked once for each look."""
 
@@ -38,18 +42,21 @@ class Bench:
     held: set[int] = field(default_factory=set)
     shown: list[tuple[int, ...]] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
-    done: int = 0
     totals: list[int] = field(default_factory=list)
     interrupted: bool = False
+    interrupts = (Interrupt,)
+
+    def __post_init__(self) -> None:
+        self.budget = Budget(self.plan, 1, self.show)
 
     def probe(self, seed: int, step: int) -> int:
         self.held.add(seed)
         before, self.reached[seed] = self.reached.get(seed, 0), step
         self.looked_at[seed] = self.looked_at.get(seed, 0) + 1
-        self.done += step - before
+        self.sample(step - before)
         return step - before
 
-    def show(self, seeds: Sequence[int]) -> list[Candidate]:
+    def previews(self, seeds: Sequence[int]) -> list[Candidate]:
         self.shown.append(tuple(seeds))
         return [Preview(seed, picture(self.looks_like.get(seed, seed)), "whole picture") for seed in seeds]
 
@@ -59,20 +66,35 @@ class Bench:
             checks, changed = 1 if self.changed and self.afresh else self.looked_at[seed], self.changed
         afresh = changed and self.afresh
         done = steps - (self.reached[seed] if self.plan.mode == "resume" and not afresh else 0)
-        self.done += done
+        self.sample(done)
         return Finished(f"sample {seed}", done + checks, steps, checks, changed, afresh)
 
     def poll(self) -> None:
         if self.interrupted:
             raise Interrupt
 
+    def forget(self, seed: int) -> None:
+        self.held.discard(seed)
+
+    def judgement_failed(self, failure: Failure) -> None:
+        self.failures.append(failure.error)
+
+    def sample(self, steps: int) -> None:
+        for _ in range(steps):
+            self.budget.step(NOTHING, NOTHING)
+
+    def show(self, done: int, x0: torch.Tensor, x: torch.Tensor, total: int) -> None:
+        if total not in self.totals:
+            self.totals.append(total)
+
+    @property
+    def done(self) -> int:
+        return self.budget.done
+
     def run(self, *judges: ScriptedJudge, stop_early: bool = False) -> Outcome[str]:
-        work = Work(
-            self.probe, self.show, self.finish, self.held.discard,
-            lambda steps: self.totals.append(self.done + steps),
-            lambda failure: self.failures.append(failure.error), self.poll, (Interrupt,),
-        )  # fmt: skip
-        return run(self.plan, work, judges, Question(picture(99), "make it red"), stop_early)
+        self.budget.begin_picture(1)
+        question = Question(picture(99), "make it red")
+        return EarlyFilter(self.plan, self, judges, question, self.budget, stop_early).run()
 
 
 def picture(seed: int) -> torch.Tensor:
@@ -507,3 +529,23 @@ def test_previews_of_a_dozen_large_diptychs_are_small():
     assert sum(preview.picture.untyped_storage().nbytes() for preview in panels) < 60e6
     assert panels[0].panel.shape == (768, 512, 3)
     assert panels[0].panel.dtype == panels[0].left.dtype == torch.float32
+
+
+def test_one_budget_for_the_pictures_of_a_batch_and_the_tiles_of_each():
+    def steps(count):
+        for _ in range(count):
+            budget.step(NOTHING, NOTHING)
+
+    budget = Budget(plan(), 3, lambda *_: None)
+    assert budget.total == 3 * 52
+    budget.begin_picture(2)
+    steps(2 * 4)
+    # The first of six candidates passes every check, in both tiles.
+    budget.candidates_left(1, 1)
+    assert budget.total == 2 * 28 + 52
+    steps(2 * 24)
+    budget.repeat(2 * 4)
+    steps(2 * 4)
+    budget.begin_picture(1)
+    budget.candidates_left(6, 0)
+    assert budget.total == 2 * (28 + 4) + 52

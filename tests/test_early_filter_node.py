@@ -303,6 +303,24 @@ def test_tiles_of_the_real_nodes_are_one_picture(host, sampled, models):
     assert len(sampled(latent_image=one, **common)[3]["seeds"]) == 1
     del latent["icedit_tiles"]
     assert len(sampled(latent_image=latent, **common)[3]["seeds"]) == len(diptych)
+    # The samplers' own layout says it without the latent's key.
+    assert len(sampled(latent_image=latent, layout=layout, **common)[3]["seeds"]) == 1
+    assert len(sampled(latent_image=one, layout=layout, **common)[3]["seeds"]) == 1
+
+
+def test_a_layout_at_the_sampler_decides_over_what_the_latent_says(host, sampled, models):
+    def layout_of(image, **fit):
+        return host.call("DiptychCreate", image="None", image_input=image, panel_width=64, **fit)[3]
+
+    batch = edit_inputs(host, models["vae"], batch=4)
+    latent = in_tiles(batch["latent_image"], [0, 0, 0, 0])
+    tiles, whole = layout_of(torch.rand(1, 32, 96, 3), fit="tiles"), layout_of(torch.rand(4, 32, 32, 3))
+    common = batch | {"steps": 2, "latent_image": latent}
+    assert len(sampled(**common)[3]["seeds"]) == 1
+    assert len(sampled(**common, layout=whole)[3]["seeds"]) == 4
+    common["latent_image"] = in_tiles(latent, [0, 0, 1, 1])
+    assert len(sampled(**common)[3]["seeds"]) == 2
+    assert len(sampled(**common, layout=tiles)[3]["seeds"]) == 1
 
 
 def test_tiles_that_cannot_be_told_apart_or_have_other_sources_are_refused(host, sampled, models):

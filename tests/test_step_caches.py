@@ -4,6 +4,8 @@ import functools
 
 import pytest
 import torch
+from icedit.early_filter.budget import Budget
+from icedit.early_filter.plan import Plan
 from support.judges import ScriptedJudge, by_seed
 from support.tiny_edit import conditioning, early_filter, edit_inputs, sources
 
@@ -191,13 +193,14 @@ def teacache_like(kept, apply_model, args):
 @pytest.fixture
 def resumed(edit):
     """Seed 3 in one run, and gone on with after some probes (seed, step)."""
-    from icedit.host.early_filter.resume import Runs
-    from icedit.host.sampling import Progress, ksampler_process, starts
+    from icedit.host.early_filter.resume import ResumableSampler
+    from icedit.host.sampling import ksampler_process, latent_rows
 
     def run(model, steps, probes):
         process = ksampler_process(model, steps, 1.0, "euler", "simple", edit["positive"], edit["negative"], 1.0)
-        (start,) = starts(model, edit["latent_image"])
-        whole, gone_on = (Runs(process, start, 0, 1, Progress(model, 100)) for _ in range(2))
+        (row,) = latent_rows(model, edit["latent_image"])
+        budget = Budget(Plan("resume", 3, 2, 2, 1, steps), 1, lambda *_: None)
+        whole, gone_on = (ResumableSampler(process, row, budget) for _ in range(2))
         result = whole.finish(3).result
         for seed, step in probes:
             gone_on.probe(seed, step)

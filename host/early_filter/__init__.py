@@ -1,1 +1,1 @@
-"""The Early Filter on the host: resumable sampling, previews, one filter for each picture of a latent."""
+"""The Early Filter on the host: a resumable sampler, previews, one filter for each picture of a latent."""

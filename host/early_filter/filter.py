@@ -7,37 +7,41 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import comfy.model_management
+import latent_preview
 import torch
 from torch import Tensor
 
+from ...early_filter.budget import Budget
 from ...early_filter.judge import Candidate, Judge, Question
 from ...early_filter.plan import Plan
-from ...early_filter.run import Finished, Outcome, Work, run
+from ...early_filter.run import EarlyFilter, Finished, Outcome, PictureSampler
 from ...early_filter.select import Failure
 from ...early_filter.stored_preview import STORED, Panel, Preview, joined, left_half, right_half
-from .. import tiles
 from ..conditioning_rows import unused_pictures
 from ..interrupts import INTERRUPTS, poll
-from ..sampling import Process, Progress, Start, as_output, row, starts
+from ..sampling import LatentRow, Process, as_output, latent_rows, row
 from ..step_caches import unknown_wrapper
+from ..tiles import picture_rows
 from . import previews
-from .resume import Runs, refuse_caches
+from .resume import ResumableSampler, refuse_caches
 
 log = logging.getLogger(__name__)
 
 EVERYTHING = 0.999
-"""A region whose mask is nowhere below this is no region."""
+"""A noise mask that is nowhere below this lets everything change."""
 
 
 @dataclass(frozen=True)
-class Filter:
+class FilterSettings:
     """What the user set, besides what a sampler needs.
 
     Attributes:
-        short: the short process of mode "paper", None in mode "resume".
+        process: how the winner is sampled.
+        short: how candidates are sampled in mode "paper"; None in mode "resume".
         judges: in the order in which they are asked.
         source: the pictures to compare with, `b h w 3`; None takes the left half of the latent.
-        afresh: run the winner from its first step where the model no longer answers as while probing.
+        afresh: run the winner from its first step where the model no longer computes as while probing.
+        tiles: how many rows of the latent show one picture; None takes what the latent says.
     """
 
     plan: Plan
@@ -50,33 +54,36 @@ class Filter:
     stop_early: bool = False
     source: Tensor | None = None
     afresh: bool = True
+    tiles: int | None = None
 
 
-def filter_latent(settings: Filter, latent: Mapping[str, Any]) -> tuple[dict[str, Any], list[Outcome[Tensor]]]:
+def filter_latent(settings: FilterSettings, latent: Mapping[str, Any]) -> tuple[dict[str, Any], list[Outcome[Tensor]]]:
     """Filter seeds for each picture of a LATENT; the LATENT of all winners, and how each picture's winner was found.
 
     Raises:
         ValueError: settings and latent do not fit together; nothing has been sampled then.
     """
-    rows = starts(settings.process.model, latent)
-    pictures = tiles.pictures(latent)
-    _check(settings, rows, pictures)
-    most = settings.plan.most_steps
-    progress = Progress(settings.process.model, most * len(rows))
-    outcomes = []
-    for places in pictures:
-        begun = time.perf_counter()
-        question = _question(settings, rows, places)
-        preparing = time.perf_counter() - begun
-        later = most * (len(rows) - places.stop)
-        outcome = _Picture(settings, rows, places, progress, later).run(question)
-        decoding = outcome.seconds["decoding"] + preparing
-        outcomes.append(replace(outcome, seconds=outcome.seconds | {"decoding": decoding}))
-    samples = torch.cat([outcome.result for outcome in outcomes])
-    return as_output(latent, samples), outcomes
+    process, plan = settings.process, settings.plan
+    rows = latent_rows(process.model, latent)
+    pictures = [[rows[index] for index in indices] for indices in picture_rows(latent, settings.tiles)]
+    _check(settings, rows, len(pictures))
+    show = latent_preview.prepare_callback(process.model, plan.most_steps * len(rows))
+    budget = Budget(plan, len(rows), show)
+    outcomes = [_filter_picture(settings, picture, budget) for picture in pictures]
+    return as_output(latent, torch.cat([outcome.result for outcome in outcomes])), outcomes
 
 
-def filter_cautions(settings: Filter, latent: Mapping[str, Any]) -> list[str]:
+def _filter_picture(settings: FilterSettings, rows: Sequence[LatentRow], budget: Budget) -> Outcome[Tensor]:
+    begun = time.perf_counter()
+    question = _question(settings, rows)
+    decoding = time.perf_counter() - begun
+    sampler = _TiledSampler(settings, rows, budget)
+    budget.begin_picture(len(rows))
+    outcome = EarlyFilter(settings.plan, sampler, settings.judges, question, budget, settings.stop_early).run()
+    return replace(outcome, seconds=outcome.seconds | {"decoding": outcome.seconds["decoding"] + decoding})
+
+
+def filter_cautions(settings: FilterSettings, latent: Mapping[str, Any]) -> list[str]:
     """What users should know about their model and conditioning before they trust the winner."""
     found = []
     wrapper = unknown_wrapper(settings.process.model, settings.process.guider.model_options)
@@ -93,19 +100,19 @@ def filter_cautions(settings: Filter, latent: Mapping[str, Any]) -> list[str]:
     return found
 
 
-def _check(settings: Filter, rows: Sequence[Start], pictures: Sequence[range]) -> None:
+def _check(settings: FilterSettings, rows: Sequence[LatentRow], pictures: int) -> None:
     if settings.plan.mode == "resume":
         refuse_caches(settings.process)
     _check_instruction(settings)
     if settings.source is not None:
-        _check_source(len(settings.source), len(rows), len(pictures))
+        _check_source(len(settings.source), len(rows), pictures)
         return
     if settings.panel == "whole picture":
         raise ValueError(
             "panel is 'whole picture', and the judge compares with the picture before the edit: connect that "
             "picture to source. (With an ICEdit diptych set panel to 'right half'.)"
         )
-    if any(torch.count_nonzero(start.samples) == 0 for start in rows):
+    if any(torch.count_nonzero(one.samples) == 0 for one in rows):
         raise ValueError(
             "latent_image is empty, so its left half holds no picture to compare with. Use the latent of "
             "ICEFConditioning, or connect the picture before the edit to source."
@@ -127,7 +134,7 @@ def _check_source(sources: int, rows: int, pictures: int) -> None:
         )
 
 
-def _check_instruction(settings: Filter) -> None:
+def _check_instruction(settings: FilterSettings) -> None:
     readers = [judge.name for judge in settings.judges if judge.reads_instruction]
     if readers and not settings.instruction.strip():
         raise ValueError(
@@ -136,76 +143,63 @@ def _check_instruction(settings: Filter) -> None:
         )
 
 
-def _question(settings: Filter, rows: Sequence[Start], places: range) -> Question:
+def _question(settings: FilterSettings, rows: Sequence[LatentRow]) -> Question:
     """The source and region of one picture at the size of its previews; its tiles side by side."""
-    source = joined([_source(settings, rows[place], place) for place in places], "whole picture")
-    region = joined([_region(settings, rows[place]) for place in places], "whole picture")
+    source = joined([_source(settings, one) for one in rows], "whole picture")
+    region = joined([_region(settings, one) for one in rows], "whole picture")
     return Question(source, settings.instruction, None if float(region.amin()) > EVERYTHING else region)
 
 
-def _source(settings: Filter, start: Start, place: int) -> Tensor:
+def _source(settings: FilterSettings, latent: LatentRow) -> Tensor:
     """The source `h w 3` of one row of the latent."""
     if settings.source is None:
-        (whole,) = previews.decode(settings.vae, [start.samples], torch.float32)
+        (whole,) = previews.decode(settings.vae, [latent.samples], torch.float32)
         return left_half(whole)
-    height, width = previews.decoded_size(settings.vae, start.samples)
+    height, width = previews.decoded_size(settings.vae, latent.samples)
     # A diptych's panels are the source stretched to whole tokens; other models' pictures are cropped to them.
     size, crop = ((height, width // 2), "disabled") if settings.panel == "right half" else ((height, width), "center")
-    return previews.fitted(row(settings.source, place)[0], *size, crop)
+    return previews.fitted(row(settings.source, latent.index)[0], *size, crop)
 
 
-def _region(settings: Filter, start: Start) -> Tensor:
+def _region(settings: FilterSettings, latent: LatentRow) -> Tensor:
     """Where one row of the latent may change, `h w`."""
-    height, width = previews.decoded_size(settings.vae, start.samples)
-    region = previews.region(start.noise_mask, height, width)
+    height, width = previews.decoded_size(settings.vae, latent.samples)
+    region = previews.region(latent.noise_mask, height, width)
     region = torch.ones(height, width) if region is None else region
     return right_half(region) if settings.panel == "right half" else region
 
 
-class _Picture:
-    """One picture's filter. A seed is sampled for each of its rows, which are several for the tiles of a panorama."""
+class _TiledSampler(PictureSampler[Tensor]):
+    """Samples one picture: each of its rows, which are several for the tiles of a panorama, with the same seed."""
 
-    def __init__(self, settings: Filter, rows: Sequence[Start], places: range, progress: Progress, later: int) -> None:
-        def runs(process: Process) -> list[Runs]:
-            return [Runs(process, rows[place], place, len(rows), progress, settings.afresh) for place in places]
+    interrupts = INTERRUPTS
 
-        self._settings, self._progress, self._later = settings, progress, later
-        self._runs = runs(settings.process)
-        self._short = settings.short and runs(settings.short)
+    def __init__(self, settings: FilterSettings, rows: Sequence[LatentRow], budget: Budget) -> None:
+        def samplers(process: Process) -> list[ResumableSampler]:
+            return [ResumableSampler(process, one, budget, settings.afresh) for one in rows]
+
+        self._settings = settings
+        self._samplers = samplers(settings.process)
+        self._short = samplers(settings.short) if settings.short else []
         self._latents: dict[int, list[Tensor]] = {}
 
-    def run(self, question: Question) -> Outcome[Tensor]:
-        work = Work(
-            probe=self._probe,
-            show=self._show,
-            finish=self._finish,
-            forget=self._forget,
-            expect=lambda steps: self._progress.expect(steps * len(self._runs) + self._later),
-            failed=_failed,
-            poll=poll,
-            interrupts=INTERRUPTS,
-        )
-        settings = self._settings
-        return run(settings.plan, work, settings.judges, question, settings.stop_early)
-
-    def _probe(self, seed: int, step: int) -> int:
+    def probe(self, seed: int, step: int) -> int:
         if self._short:
-            ends = [runs.finish(seed) for runs in self._short]
-            self._latents[seed] = [end.result for end in ends]
-            return sum(end.evaluations for end in ends)
-        evaluations = sum(runs.probe(seed, step) for runs in self._runs)
-        self._latents[seed] = [runs.preview(seed) for runs in self._runs]
-        return evaluations
+            probed = [sampler.finish(seed) for sampler in self._short]
+        else:
+            probed = [sampler.probe(seed, step) for sampler in self._samplers]
+        self._latents[seed] = [one.result for one in probed]
+        return sum(one.evaluations for one in probed)
 
-    def _show(self, seeds: Sequence[int]) -> list[Candidate]:
+    def previews(self, seeds: Sequence[int]) -> list[Candidate]:
         poll()
         panel = self._settings.panel
         latents = [latent for seed in seeds for latent in self._latents[seed]]
         pictures = iter(previews.decode(self._settings.vae, latents, STORED))
-        return [Preview(seed, joined([next(pictures) for _ in self._runs], panel), panel) for seed in seeds]
+        return [Preview(seed, joined([next(pictures) for _ in self._samplers], panel), panel) for seed in seeds]
 
-    def _finish(self, seed: int) -> Finished[Tensor]:
-        ends = [runs.finish(seed) for runs in self._runs]
+    def finish(self, seed: int) -> Finished[Tensor]:
+        ends = [sampler.finish(seed) for sampler in self._samplers]
         return Finished(
             torch.cat([end.result for end in ends]),
             sum(end.evaluations for end in ends),
@@ -215,13 +209,17 @@ class _Picture:
             any(end.afresh for end in ends),
         )
 
-    def _forget(self, seed: int) -> None:
-        for runs in self._runs:
-            runs.forget(seed)
+    def forget(self, seed: int) -> None:
+        for sampler in self._samplers:
+            sampler.forget(seed)
         self._latents.pop(seed, None)
 
+    def judgement_failed(self, failure: Failure) -> None:
+        log.warning(
+            "The judge %s could not %s seeds %s: %s", failure.judge, failure.asked, failure.seeds, failure.error
+        )
+        # It may have failed for want of memory, and sampling goes on.
+        comfy.model_management.soft_empty_cache()
 
-def _failed(failure: Failure) -> None:
-    log.warning("The judge %s could not %s seeds %s: %s", failure.judge, failure.asked, failure.seeds, failure.error)
-    # It may have failed for want of memory, and sampling goes on.
-    comfy.model_management.soft_empty_cache()
+    def poll(self) -> None:
+        poll()

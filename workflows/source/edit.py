@@ -135,6 +135,7 @@ class Prepared:
     latent: Output
     vae: Link
     instruction: Output
+    layout: Output
 
 
 def _edit(graph: Graph, model: Output, add_sampler: Callable[[Graph, Prepared], Output]) -> None:
@@ -212,6 +213,7 @@ def filled(
         latent=conditioning["latent"],
         vae=models.vae,
         instruction=text["instruction"],
+        layout=diptych["layout"],
     )
     return add_sampler(graph, prepared)
 
@@ -249,6 +251,7 @@ def _early_filter(graph: Graph, prepared: Prepared) -> Output:
         "panel": "right half",
         "stop_early": False,
         "when_changed": "run afresh",
+        "layout": prepared.layout,
     }
     sampler = graph.add("EarlyFilterSampler", graph.below(830), (400, 1000), values=values)
     report(graph, sampler["report"])

@@ -100,6 +100,7 @@ def icedit_inversion(info: NodeInfo) -> Graph:
         latent=inversion["latent"],
         vae=models.vae,
         instruction=text["instruction"],
+        layout=picture["layout"],
     )
     result(graph, models, picture, ksampler(graph, prepared), RESTORE)
     report(graph, inversion["report"])
