@@ -10,10 +10,10 @@ from torch import Tensor
 
 from .run import Outcome
 
-WIDTH, BORDER = 400, 8
+WIDTH, BORDER = 400, 10
 """Width of a captioned preview, and of the frame around it, in pixels."""
 
-FONT_SIZE, LINE = 40, 46
+FONT_SIZE, LINE = 48, 52
 """In pixels: nodes show six captioned previews at a third of their size."""
 
 LOSER, WINNER = ((24, 24, 24), (230, 230, 230)), ((80, 200, 120), (0, 0, 0))
@@ -47,10 +47,11 @@ class RankedPreview:
         canvas.paste(picture, (BORDER, BORDER))
         draw = ImageDraw.Draw(canvas)
         for number, line in enumerate(self.lines):
+            size, at = FONT_SIZE, (BORDER, below + (number + 0.4) * LINE)
             # A long seed is written in smaller letters.
-            size = min(FONT_SIZE, FONT_SIZE * inside / ImageFont.load_default(FONT_SIZE).getlength(line))
-            at = (BORDER, below + (number + 0.4) * LINE)
-            draw.text(at, line, fill=text, font=ImageFont.load_default(size), anchor="lm")
+            while (font := ImageFont.load_default(size)).getlength(line) > inside:
+                size -= 1
+            draw.text(at, line, fill=text, font=font, anchor="lm")
         return torch.from_numpy(np.array(canvas)).float() / 255.0
 
 
