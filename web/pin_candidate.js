@@ -1,5 +1,5 @@
 // Pinning a candidate of the early filter: its seed becomes the sampler's, the filter is bypassed, and the next run is
-// what a plain KSampler makes of that seed. A button on the sampler lists the candidates, that of the opened picture first.
+// what a plain KSampler makes of that seed. A button on the sampler lists the candidates, the opened picture's first.
 import { app } from '../../scripts/app.js'
 import { addButton, connected, setWidgets, showMenu, tell, widgetOf } from './menu.js'
 
@@ -31,11 +31,13 @@ function pinnedOf(node) {
 function offer(node, event) {
   const pinned = pinnedOf(node)
   const opened = openedOf(node)
+  // A pinned node goes on offering the candidates from before, in their order.
   const candidates = pinned || !opened ? candidatesOf(node) : distinct([opened, ...candidatesOf(node)])
-  const items = candidates.map(({ seed, lines }) => ({
-    text: [seed === opened?.seed ? `Pin the opened picture's seed ${seed}` : `Pin seed ${seed}`, ...lines.slice(1)].join(', '),
-    run: seed === pinned?.seed ? undefined : () => pin(node, seed)
-  }))
+  const items = candidates.map(({ seed, lines }) => {
+    const pick = seed === opened?.seed ? `Pin the opened picture's seed ${seed}` : `Pin seed ${seed}`
+    const run = seed === pinned?.seed ? undefined : () => pin(node, seed)
+    return { text: [pick, ...lines.slice(1)].join(', '), run }
+  })
   if (pinned) items.unshift({ text: `Unpin: try ${pinned.before.candidates} candidates again`, run: () => unpin(node) })
   if (!items.length) items.push({ text: 'Run first: the candidates appear here' })
   showMenu(event, pinned ? `Seed ${pinned.seed} is pinned` : 'Run one seed only', items)
