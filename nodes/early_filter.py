@@ -4,17 +4,17 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, get_args
 
+import torch
 from comfy_api.latest import io, ui
 from torch import Tensor
 
 from ..diptych.geometry import DiptychLayout
+from ..early_filter.captions import RankedPreview, ranked_previews
 from ..early_filter.judge import Judge
 from ..early_filter.judges.pixels import PixelJudge
 from ..early_filter.notes import notes
 from ..early_filter.plan import SEEDS, Mode, Plan, WhenChanged
 from ..early_filter.report import filter_report
-from ..early_filter.run import Outcome
-from ..early_filter.sheet import SheetGrid, contact_sheets
 from ..early_filter.stored_preview import Panel
 from ..host import node_notes, sampling
 from ..host.early_filter.filter import FilterSettings, filter_cautions, filter_latent
@@ -109,7 +109,11 @@ def _filter_inputs() -> list[io.Input]:
 def _outputs() -> list[io.Output]:
     return [
         io.Latent.Output(display_name="latent", tooltip="The winner, finished."),
-        io.Image.Output(display_name="previews", tooltip="All candidates' previews with rank, seed and score."),
+        io.Image.Output(
+            display_name="previews",
+            tooltip="All candidates' previews, best first; of a batch those of each picture in turn. Rank, seed and "
+            "score are written on the node's pictures only.",
+        ),
         io.Int.Output(display_name="seed", tooltip="The winner's seed; of a batch the first picture's."),
         io.String.Output(display_name="report", tooltip="JSON: all verdicts, reasons, evaluations and seconds."),
     ]
@@ -237,22 +241,15 @@ def _filtered(
     settings = FilterSettings(plan, process, short, vae, instruction, panel, judges, stop_early, source, afresh, tiles)
     result, outcomes = filter_latent(settings, latent)
     node_notes.show(cls, filter_cautions(settings, latent) + notes(outcomes, judges))
-    sheets = contact_sheets(outcomes)
+    ranked = ranked_previews(outcomes)
+    previews = torch.stack([preview.picture for preview in ranked])
     text = filter_report(outcomes, time.perf_counter() - start)
-    return io.NodeOutput(result, sheets, outcomes[0].winner, text, ui=_shown(cls, outcomes, sheets))
+    return io.NodeOutput(result, previews, outcomes[0].winner, text, ui=_shown(cls, ranked))
 
 
-def _shown(cls: type[io.ComfyNode], outcomes: Sequence[Outcome[Any]], sheets: Tensor) -> dict[str, Any]:
-    """The sheets `b h w 3`, and for web/pin_candidate.js where each candidate is on them."""
-    height, width = sheets.shape[1:3]
-    places = [
-        {
-            "size": [width, height],
-            "cell": grid.cell,
-            "columns": grid.columns,
-            # As text: the page's numbers hold integers up to 2^53 only.
-            "candidates": [{"seed": str(seed), "lines": lines} for seed, lines in grid.captions.items()],
-        }
-        for grid in map(SheetGrid.of, outcomes)
-    ]
-    return {**ui.PreviewImage(sheets, cls=cls).as_dict(), "icedit_sheets": places}
+def _shown(cls: type[io.ComfyNode], ranked: Sequence[RankedPreview]) -> dict[str, Any]:
+    """The captioned previews, and for web/pin_candidate.js the candidate of each."""
+    captioned = torch.stack([preview.captioned() for preview in ranked])
+    # As text: the page's numbers hold integers up to 2^53 only.
+    candidates = [{"seed": str(preview.seed), "lines": preview.lines} for preview in ranked]
+    return {**ui.PreviewImage(captioned, cls=cls).as_dict(), "icedit_candidates": candidates}

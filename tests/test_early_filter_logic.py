@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import pytest
 import torch
 from icedit.early_filter.budget import Budget
+from icedit.early_filter.captions import BORDER, WIDTH, WINNER, RankedPreview, ranked_previews
 from icedit.early_filter.judge import Candidate, Choice, JudgeError, Verdict
 from icedit.early_filter.judges.clip import CLIPJudge
 from icedit.early_filter.judges.pixels import PixelJudge
@@ -16,7 +17,6 @@ from icedit.early_filter.plan import Look, Plan
 from icedit.early_filter.report import filter_report
 from icedit.early_filter.run import EarlyFilter, Finished, Outcome, PictureSampler
 from icedit.early_filter.select import Failure
-from icedit.early_filter.sheet import BORDER, SheetGrid, captions, contact_sheets
 from icedit.early_filter.similar import duplicates
 from icedit.early_filter.stored_preview import Preview, joined
 from support.judges import Question, ScriptedJudge, by_seed
@@ -347,7 +347,7 @@ def test_when_nobody_can_judge_the_first_seed_is_taken_and_marked():
     assert told["seeds"] == [40]
     assert told["filtered"] is False
     assert told["pictures"][0]["why"].startswith("Unfiltered: no judge had an opinion")
-    assert captions(outcome)[40][2] == "taken, unfiltered"
+    assert ranked_previews([outcome])[0].lines[2] == "taken, unfiltered"
 
 
 def test_the_first_looks_order_stands_when_the_second_look_fails():
@@ -423,7 +423,7 @@ def test_early_stop_at_the_first_that_passes():
     assert outcome.stopped_early
     assert judge.scored == [(0,), (1,), (2,)]
     assert bench.done == 3 * 4 + 24 == bench.totals[-1]
-    assert list(captions(outcome)) == [2, 0, 1]
+    assert [preview.seed for preview in ranked_previews([outcome])] == [2, 0, 1]
 
 
 def test_early_stop_costs_nothing_where_the_judge_makes_no_checks():
@@ -482,23 +482,58 @@ def test_keeping_all_candidates_looks_once_and_later():
     assert len(judge.scored) == 1
 
 
-def test_the_sheet_shows_every_candidate_with_the_winner_first_in_green():
+def test_previews_are_ranked_and_say_what_became_of_each():
     outcome = Bench(plan()).run(ScriptedJudge(by_seed(s4=0.75, s2=0.5)))
-    assert list(captions(outcome).items())[:3] == [
-        (4, ("#1  seed 4", "score 0.75", "winner")),
-        (2, ("#2  seed 2", "score 0.5", "left at step 8")),
-        (0, ("#3  seed 0", "score 0", "left at step 4")),
+    ranked = ranked_previews([outcome])
+    assert [preview.lines for preview in ranked[:3]] == [
+        ("#1  seed 4", "score 0.75", "winner"),
+        ("#2  seed 2", "score 0.5", "left at step 8"),
+        ("#3  seed 0", "score 0", "left at step 4"),
     ]
-    sheet = contact_sheets([outcome])
-    assert sheet.shape[0] == 1
-    assert torch.allclose(sheet[0, 0, 0], torch.tensor([80, 200, 120]) / 255)
-    grid = SheetGrid.of(outcome)
-    assert grid.size == (sheet.shape[2], sheet.shape[1])
-    for place, seed in enumerate(grid.captions):
-        x, y = place % grid.columns * grid.cell[0] + BORDER, place // grid.columns * grid.cell[1] + BORDER
-        assert float((sheet[0, y : y + 64, x : x + 64] - picture(seed)).abs().max()) < 0.01
-    short = Bench(plan(candidates=1, keep=1)).run(ScriptedJudge(by_seed()))
-    assert contact_sheets([outcome, short]).shape[0] == 2
+    assert [preview.seed for preview in ranked] == [4, 2, 0, 1, 3, 5]
+    assert [preview.won for preview in ranked] == [True, *[False] * 5]
+    for preview in ranked:
+        assert float((preview.picture - picture(preview.seed)).abs().max()) < 0.001
+
+
+def test_previews_of_a_batch_come_picture_by_picture_and_those_of_an_early_stop_are_fewer():
+    whole = Bench(plan(candidates=3)).run(ScriptedJudge(by_seed(s1=1.0)))
+    stopped = Bench(plan()).run(ScriptedJudge(lambda _: Verdict(0.5, passed=True), makes_checks=True), stop_early=True)
+    ranked = ranked_previews([whole, stopped])
+    assert [preview.lines[0] for preview in ranked] == ["#1  seed 1", "#2  seed 0", "#3  seed 2", "#1  seed 0"]
+    assert [preview.lines[-1] for preview in ranked] == ["picture 1"] * 3 + ["picture 2"]
+
+
+def test_captions_are_below_the_whole_picture_and_the_winner_s_on_green():
+    outcome = Bench(plan()).run(ScriptedJudge(by_seed(s4=0.75)))
+    winner, loser = ranked_previews([outcome])[:2]
+    green = torch.tensor(WINNER[0]) / 255
+    inside = slice(BORDER, WIDTH - BORDER)
+    for preview in (winner, loser):
+        shown = preview.captioned()
+        assert shown.shape[1] == WIDTH
+        assert torch.allclose(shown[0, 0], green) == preview.won
+        assert abs(float(shown[inside, inside].mean() - preview.picture.mean())) < 0.01
+        # Nothing is cut off: the frame runs along every side.
+        for side in (shown[0], shown[-1], shown[:, 0], shown[:, -1]):
+            assert torch.equal(side, shown[0, 0].expand_as(side))
+
+
+def test_the_longest_lines_fit_below_any_picture():
+    lines = (f"#64  seed {2**64 - 1}", f"like {2**64 - 1}", "left at step 10000", "picture 64")
+    for height, width in ((16, 256), (256, 16), (1, 3000)):
+        shown = RankedPreview(0, torch.ones(height, width, 3), lines, False).captioned()
+        frame = torch.ones(shown.shape[:2], dtype=torch.bool)
+        frame[BORDER:, BORDER:-BORDER] = False
+        frame[-1] = True
+        assert torch.equal(shown[frame], shown[0, 0].expand_as(shown[frame]))
+
+
+def test_a_preview_that_is_no_picture_is_still_shown():
+    outcome = Bench(plan(candidates=1, keep=1)).run(ScriptedJudge(by_seed()))
+    outcome.previews[0].picture[:] = torch.nan
+    (preview,) = ranked_previews([outcome])
+    assert (preview.lines[1:], preview.picture.unique().tolist()) == (("not scored", "taken, unfiltered"), [0.0])
 
 
 def test_tiles_are_judged_as_one_picture_of_their_right_halves_beside_that_of_their_left_ones():

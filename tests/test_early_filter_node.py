@@ -228,7 +228,7 @@ def test_each_picture_of_a_batch_gets_its_own_winner_as_if_it_were_alone(host, s
     samples, previews, seed, report = sampled(**batch, judge=judge, cfg=3.0)
     assert report["seeds"] == [5, 4]
     assert seed == 5
-    assert previews.shape[0] == 2
+    assert previews.shape == (2 * 3, 32, 32, 3)
     for index, winner in enumerate(report["seeds"]):
         (one,) = host.call("LatentFromBatch", samples=batch["latent_image"], batch_index=index, length=1)
         alone = {"latent_image": one}
@@ -254,7 +254,7 @@ def test_the_tiles_of_a_picture_get_one_winner(host, sampled, plain, models, mod
     judge = ScriptedJudge(lambda entry: by_seed(**{f"s{next(picked)}": 1.0})(entry))
     model, count = counting(models["model"])
     samples, previews, seed, report = sampled(**batch, model=model, judge=judge, mode=mode)
-    assert (seed, report["seeds"], len(previews)) == (5, [5, 4], 2)
+    assert (seed, report["seeds"], previews.shape) == (5, [5, 4], (2 * 3, 32, 64, 3))
     for index, winner in enumerate((5, 5, 4, 4)):
         latent, noise_row = batch["latent_image"], batch["latent_image"]["batch_index"][index]
         one = {
@@ -297,7 +297,7 @@ def test_tiles_of_the_real_nodes_are_one_picture(host, sampled, models):
     assert len(diptych) > 2
     common = {"positive": positive, "negative": negative, "steps": 2}
     _, previews, _, report = sampled(latent_image=latent, **common)
-    assert len(previews) == len(report["seeds"]) == 1
+    assert (len(previews), len(report["seeds"])) == (3, 1)
     # A tile alone, and pictures that merely start from the same noise, are pictures of their own.
     (one,) = host.call("LatentFromBatch", samples=latent, batch_index=1, length=1)
     assert len(sampled(latent_image=one, **common)[3]["seeds"]) == 1
@@ -519,7 +519,7 @@ def test_one_progress_bar_with_previews_over_all_steps(sampled, models):
     assert steps == [(step, most) for step in range(1, most + 1)]
 
 
-def test_the_contact_sheet_is_an_output_and_shown_on_the_node(host, sampled, models, edit):
+def test_the_previews_are_an_output_and_shown_on_the_node_with_their_captions(host, models, edit):
     import folder_paths
     import nodes
     from PIL import Image
@@ -527,16 +527,20 @@ def test_the_contact_sheet_is_an_output_and_shown_on_the_node(host, sampled, mod
     inputs = {
         **models, **edit, "seed": SEEDS - 1, "steps": 2, "cfg": 1.0, "sampler_name": "euler", "scheduler": "simple",
         "denoise": 1.0, "instruction": "", "candidates": 2, "probe_steps": 1, "keep": 1, "mode": "resume",
-        "panel": "right half", "judge": ScriptedJudge(by_seed(s0=1.0)),
+        "panel": "right half", "judge": (judge := ScriptedJudge(by_seed(s0=1.0))),
     }  # fmt: skip
     with torch.inference_mode():
         output = nodes.NODE_CLASS_MAPPINGS["EarlyFilterSampler"].EXECUTE_NORMALIZED(**inputs)
-    _, sheet, seed, _ = output.result
+    _, previews, seed, _ = output.result
     assert seed == 0
-    (shown,) = output.ui["images"] if isinstance(output.ui, dict) else output.ui.as_dict()["images"]
-    assert shown["type"] == "temp"
-    with Image.open(f"{folder_paths.get_temp_directory()}/{shown['subfolder']}/{shown['filename']}") as file:
-        assert file.size == (sheet.shape[2], sheet.shape[1])
+    judged = {entry.seed: entry.panel for entry in judge.edits}
+    assert torch.equal(previews, torch.stack([judged[0], judged[SEEDS - 1]]))
+    assert [candidate["seed"] for candidate in output.ui["icedit_candidates"]] == ["0", str(SEEDS - 1)]
+    assert len(output.ui["images"]) == 2
+    for shown, preview in zip(output.ui["images"], previews, strict=True):
+        assert shown["type"] == "temp"
+        with Image.open(f"{folder_paths.get_temp_directory()}/{shown['subfolder']}/{shown['filename']}") as file:
+            assert file.height > file.width > preview.shape[1]
 
 
 def test_twelve_large_previews_take_less_than_100_mb(host):

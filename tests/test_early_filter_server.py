@@ -46,5 +46,5 @@ def test_no_pixel_differs_from_ksamplers(server, tmp_path):
     filtered, plain = pictures["save"], pictures["save plain"]
     assert filtered.std() > 1
     assert np.abs(filtered - plain).max() == 0
-    # The contact sheet is shown on the sampler itself.
+    # The captioned previews are shown on the sampler itself.
     assert key in pictures

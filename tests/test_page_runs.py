@@ -1,4 +1,4 @@
-"""Running in the real ComfyUI page: progress, contact sheet, pinning a candidate, before and after."""
+"""Running in the real ComfyUI page: progress, previews, pinning a candidate, before and after."""
 
 import asyncio
 import json
@@ -28,22 +28,16 @@ SHORT = {
 }
 WIDTHS = "id => [...document.querySelectorAll(`[data-node-id='${id}'] img`)].map(image => image.naturalWidth)"
 OUTPUT = "id => window.app.nodeOutputs[id]"
+SHOW = "([id, output]) => { window.app.nodeOutputs[id] = output }"
+CLOSE = """id => {
+  const node = window.app.graph.getNodeById(id)
+  node.imageIndex = null
+  // So that the canvas loads them again: Nodes 2.0 leaves it the opened one alone.
+  node.images = undefined
+}"""
 MASK_EDITOR = """() => {
   window.app.canvas.selectNode(window.app.graph._nodes.find(node => node.type === 'DiptychCreate'))
   window.app.extensionManager.command.execute('Comfy.MaskEditor.OpenMaskEditor')
-}"""
-ON_CANVAS = """place => {
-  const node = window.app.graph._nodes.find(node => node.type === 'EarlyFilterSampler')
-  const preview = node.widgets.find(widget => widget.name === '$$canvas-image-preview')
-  const [sheet] = window.app.nodeOutputs[node.id].icedit_sheets
-  const [width, height] = [node.size[0], preview.computedHeight - 15]
-  const fit = Math.min(width / sheet.size[0], height / sheet.size[1], 1)
-  const corner = [(width - sheet.size[0] * fit) / 2, preview.y + (height - sheet.size[1] * fit) / 2]
-  const cell = [place % sheet.columns, Math.floor(place / sheet.columns)]
-  const { offset, scale } = window.app.canvas.ds
-  const box = document.querySelector('#graph-canvas').getBoundingClientRect()
-  return [0, 1].map(axis => [box.x, box.y][axis] +
-    (node.pos[axis] + corner[axis] + (cell[axis] + 0.5) * sheet.cell[axis] * fit + offset[axis]) * scale)
 }"""
 
 
@@ -93,21 +87,40 @@ def settings(comfy):
     return {name: widgets[name] for name in ("seed", "candidates", "keep", "mode", "control_after_generate")}
 
 
-def test_a_run_shows_progress_the_sheet_the_slider_and_the_result(comfy, titles):
+def test_a_run_shows_progress_the_previews_the_slider_and_the_result(comfy, titles):
     assert len({title for title in titles if "%" in title}) > 2, titles
-    for kind, count in ((FILTER, 1), ("SaveImage", 1), ("ImageCompare", 2)):
+    for kind, count in ((FILTER, 3), ("SaveImage", 1), ("ImageCompare", 2)):
         widths = comfy.evaluate(WIDTHS, comfy.node(kind)["id"])
         assert len(widths) == count and min(widths) > 0, kind
-    assert "winner" in json.dumps(shown(comfy, FILTER)["icedit_sheets"])
+    assert "winner" in shown(comfy, FILTER)["icedit_candidates"][0]["lines"]
+
+
+@pytest.mark.parametrize("nodes_2", [True, False], ids=["Nodes 2.0", "canvas"])
+def test_the_menu_begins_with_the_picture_that_is_open(filtered, nodes_2):
+    comfy = filtered
+    comfy.evaluate(CLOSE, comfy.node(FILTER)["id"])
+    comfy.use_nodes_2(nodes_2)
+    seeds = [candidate["seed"] for candidate in shown(comfy, FILTER)["icedit_candidates"]]
+    assert [entry.split(",")[0] for entry in comfy.press(FILTER, PIN)] == [f"Pin seed {seed}" for seed in seeds]
+    comfy.close_menu()
+    comfy.open_preview(FILTER, 2)
+    entries = [entry.split(",")[0] for entry in comfy.press(FILTER, PIN)]
+    assert entries == [f"Pin the opened picture's seed {seeds[2]}", f"Pin seed {seeds[0]}", f"Pin seed {seeds[1]}"]
+    comfy.close_menu()
+    before = shown(comfy, FILTER)
+    later = [image | {"filename": f"later {image['filename']}"} for image in before["images"]]
+    comfy.evaluate(SHOW, [comfy.node(FILTER)["id"], before | {"images": later}])
+    assert comfy.press(FILTER, PIN)[0].startswith(f"Pin seed {seeds[0]}"), "it was opened in an earlier run"
+    comfy.close_menu()
+    comfy.evaluate(SHOW, [comfy.node(FILTER)["id"], before])
 
 
 def test_a_pinned_candidate_becomes_what_ksampler_makes_of_its_seed(filtered, server):
     comfy = filtered
     before = settings(comfy)
-    second = shown(comfy, FILTER)["icedit_sheets"][0]["candidates"][1]["seed"]
-    comfy.page.mouse.click(*comfy.evaluate(ON_CANVAS, 1))
-    assert [entry.split(",")[0] for entry in comfy.menu()] == [f"Pin seed {second}"]
-    comfy.choose("Pin seed")
+    second = shown(comfy, FILTER)["icedit_candidates"][1]["seed"]
+    comfy.press(FILTER, PIN)
+    comfy.choose(f"seed {second}")
     pinned = {"seed": int(second), "candidates": 1, "keep": 1, "mode": "resume", "control_after_generate": "fixed"}
     assert settings(comfy) == pinned
 
@@ -122,7 +135,7 @@ def test_a_pinned_candidate_becomes_what_ksampler_makes_of_its_seed(filtered, se
     assert ours.std() > 1
     assert np.array_equal(ours, saved_picture(server, queued(server, prompt)))
 
-    # The sheet now shows one candidate, the menu still offers all.
+    # The node now shows one candidate, the menu still offers all.
     assert len(comfy.press(FILTER, PIN)) == 4
     comfy.choose("Unpin")
     assert settings(comfy) == before
@@ -148,7 +161,7 @@ def test_what_cannot_be_pinned_is_refused(filtered):
         """() => {
           const node = window.app.graph._nodes.find(node => node.type === 'EarlyFilterSampler')
           const candidates = [{ seed: '18446744073709551615', lines: [] }]
-          window.app.nodeOutputs[node.id] = { icedit_sheets: [{ size: [1, 1], cell: [1, 1], columns: 1, candidates }] }
+          window.app.nodeOutputs[node.id] = { icedit_candidates: candidates }
         }"""
     )
     comfy.press(FILTER, PIN)

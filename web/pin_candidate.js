@@ -1,36 +1,24 @@
 // Pinning a candidate of the early filter: its seed becomes the sampler's, the filter is bypassed, and the next run is
-// what a plain KSampler makes of that seed. From a button on the sampler, or by a click on the contact sheet.
+// what a plain KSampler makes of that seed. A button on the sampler lists the candidates, the opened picture's first.
 import { app } from '../../scripts/app.js'
-import { candidateAt, sheetsOf } from './contact_sheet.js'
 import { addButton, connected, setWidgets, showMenu, tell, widgetOf } from './menu.js'
 
 const SAMPLERS = ['EarlyFilterSampler', 'EarlyFilterSamplerAdvanced']
 const BUTTON = "Pin a candidate's seed"
-// Saved with the workflow: the values before pinning, and the candidates, which the next run's sheet no longer shows.
+// Saved with the workflow: the values before pinning, and the candidates, which the next run no longer shows.
 const PROPERTY = 'icedit_pinned'
 const BYPASSED = { candidates: 1, keep: 1, mode: 'resume', control_after_generate: 'fixed' }
-const CLICK_PIXELS = 4
 
 app.registerExtension({
   name: 'icedit.pinCandidate',
   nodeCreated(node) {
     if (!SAMPLERS.includes(node.comfyClass)) return
-    addButton(node, BUTTON, (event) => offer(node, event, candidatesOf(node)))
+    addButton(node, BUTTON, (event) => offer(node, event))
     const onConfigure = node.onConfigure
     node.onConfigure = function (...saved) {
       onConfigure?.apply(this, saved)
       showState(node)
     }
-  },
-  setup() {
-    let pressed = [0, 0]
-    document.addEventListener('pointerdown', (event) => (pressed = [event.clientX, event.clientY]), true)
-    document.addEventListener('click', (event) => {
-      // The end of a drag is a click too.
-      if (Math.hypot(event.clientX - pressed[0], event.clientY - pressed[1]) > CLICK_PIXELS) return
-      const hit = candidateAt(event)
-      if (hit && SAMPLERS.includes(hit.node.comfyClass)) offer(hit.node, event, [hit.candidate])
-    })
   }
 })
 
@@ -40,23 +28,42 @@ function pinnedOf(node) {
   return pinned?.before && Array.isArray(pinned.candidates) ? pinned : undefined
 }
 
-function offer(node, event, candidates) {
+function offer(node, event) {
   const pinned = pinnedOf(node)
-  const items = candidates.map(({ seed, lines }) => ({
-    text: [`Pin seed ${seed}`, ...lines.slice(1)].join(', '),
-    run: seed === pinned?.seed ? undefined : () => pin(node, seed)
-  }))
+  const opened = openedOf(node)
+  // A pinned node goes on offering the candidates from before, in their order.
+  const candidates = pinned || !opened ? candidatesOf(node) : distinct([opened, ...candidatesOf(node)])
+  const items = candidates.map(({ seed, lines }) => {
+    const pick = seed === opened?.seed ? `Pin the opened picture's seed ${seed}` : `Pin seed ${seed}`
+    const run = seed === pinned?.seed ? undefined : () => pin(node, seed)
+    return { text: [pick, ...lines.slice(1)].join(', '), run }
+  })
   if (pinned) items.unshift({ text: `Unpin: try ${pinned.before.candidates} candidates again`, run: () => unpin(node) })
-  if (!items.length) items.push({ text: 'Run first: the candidates of the contact sheet appear here' })
+  if (!items.length) items.push({ text: 'Run first: the candidates appear here' })
   showMenu(event, pinned ? `Seed ${pinned.seed} is pinned` : 'Run one seed only', items)
 }
 
 function candidatesOf(node) {
-  const pinned = pinnedOf(node)
-  if (pinned) return pinned.candidates
-  const all = sheetsOf(node).flatMap((sheet) => sheet.candidates)
-  // In a batch every picture has the same seeds.
-  return all.filter(({ seed }, index) => all.findIndex((other) => other.seed === seed) === index)
+  return pinnedOf(node)?.candidates ?? distinct(outputOf(node)?.icedit_candidates ?? [])
+}
+
+/** In a batch every picture has the same seeds. */
+function distinct(candidates) {
+  return candidates.filter(({ seed }, index) => candidates.findIndex((other) => other.seed === seed) === index)
+}
+
+/** The candidate whose picture was opened last in the node's preview, where there are several. */
+function openedOf(node) {
+  const { images = [], icedit_candidates: candidates = [] } = outputOf(node) ?? {}
+  // On the canvas `imgs` holds all pictures, in Nodes 2.0 the opened one alone; either may be of an earlier run.
+  const picture = node.imageIndex == null ? undefined : (node.imgs?.[node.imageIndex] ?? node.imgs?.[0])
+  if (!picture?.src || images.length < 2) return undefined
+  const name = new URL(picture.src).searchParams.get('filename')
+  return candidates[images.findIndex((shown) => shown.filename === name)]
+}
+
+function outputOf(node) {
+  return app.nodeOutputs?.[node.graph?.isRootGraph === false ? `${node.graph.id}:${node.id}` : node.id]
 }
 
 function pin(node, seed) {

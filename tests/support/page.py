@@ -45,6 +45,15 @@ RUN = """() => {
     window.app.api.addEventListener(end, ({ detail }) => (window.seen.end ??= [end, detail]), { once: true })
 }"""
 
+PREVIEW = """([id, number]) => {
+  const node = window.app.graph.getNodeById(id)
+  const [x, y, width, height] = node.imageRects[number]
+  const { offset, scale } = window.app.canvas.ds
+  const box = document.querySelector('#graph-canvas').getBoundingClientRect()
+  const at = [node.pos[0] + x + width / 2, node.pos[1] + y + height / 2]
+  return at.map((value, axis) => [box.x, box.y][axis] + (value + offset[axis]) * scale)
+}"""
+
 
 class ComfyPage:
     """The page in a browser; `page` is playwright's."""
@@ -132,6 +141,24 @@ class ComfyPage:
             box = self.page.locator("#graph-canvas").bounding_box()
             self.page.mouse.click(box["x"] + x, box["y"] + y)
         return self.menu()
+
+    def open_preview(self, kind: str, number: int) -> None:
+        """Click the picture of this number, from 0, among the previews of the one node of this kind."""
+        node = self.node(kind)["id"]
+        self.evaluate("id => window.app.canvas.centerOnNode(window.app.graph.getNodeById(id))", node)
+        self.page.wait_for_timeout(500)
+        picture = self.page.locator(f"[data-node-id='{node}'] [data-testid='image-grid'] button").nth(number)
+        if self.evaluate("() => window.LiteGraph.vueNodesMode"):
+            picture.click()
+            self.page.locator(f"[data-node-id='{node}'] [data-testid='main-image']").wait_for()
+            self.page.wait_for_timeout(500)
+            return
+        self.page.mouse.move(*self.evaluate(PREVIEW, [node, number]))
+        # The canvas takes the press and its end from what it sees when it is drawn.
+        for act in (self.page.mouse.down, self.page.mouse.up):
+            self.page.wait_for_timeout(300)
+            act()
+        self.page.wait_for_timeout(300)
 
     def menu(self) -> list[str]:
         """The entries of the menu that is open, its title left out."""

@@ -72,6 +72,7 @@ def take(comfy: ComfyPage, values: dict[str, str]) -> None:
     picture(comfy, "page_early_filter", None)
     comfy.evaluate(LOOK_AT, [FILTER, 20])
     comfy.page.wait_for_timeout(1000)
+    comfy.open_preview(FILTER, 1)
     comfy.press(FILTER, "Pin a candidate's seed")
     picture(comfy, "page_pin_candidate", FILTER, look=False)
     comfy.close_menu()

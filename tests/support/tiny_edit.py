@@ -37,7 +37,7 @@ def edit_inputs(host: Any, vae: Any, masked: bool = True, batch: int = 1) -> Inp
 
 
 def early_filter(host: Any, **inputs: Any) -> tuple[torch.Tensor, torch.Tensor, int, Inputs]:
-    """Run EarlyFilterSampler with small defaults: the samples, the contact sheets, the winner's seed, the report."""
+    """Run EarlyFilterSampler with small defaults: the samples, the previews, the winner's seed, the report."""
     defaults = {
         "seed": 3, "steps": 4, "cfg": 1.0, "sampler_name": "euler", "scheduler": "simple", "denoise": 1.0,
         "instruction": "make it red", "candidates": 3, "probe_steps": 1, "keep": 1, "mode": "resume",

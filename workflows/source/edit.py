@@ -32,9 +32,9 @@ MODELS_NOTE = """## Models
 FILTER_NOTE = """## The early filter
 
 Six seeds are tried for four steps, a judge looks at the previews, the best two go on, the best one is finished: about
-52 steps in place of 6 x 28. The contact sheet on the sampler shows every candidate.
+52 steps in place of 6 x 28. The sampler shows every candidate, the winner on green.
 
-**You like another one better?** Click it on the contact sheet, or use **Pin a candidate's seed** above it: from then on
+**You like another one better?** Click it to see it large, then use **Pin a candidate's seed** above it: from then on
 that seed alone is run, to its end. Unpin it in the same place.
 
 Without a judge connected only broken edits are sorted out. To judge by meaning, load [{name}]({url}) (folder
