@@ -77,7 +77,7 @@ def measure(sampled: dict[str, Any], vae: Any) -> dict[str, Any]:
     from comfy.patcher_extension import WrappersMP
     from icedit.early_filter.judges.pixels import PixelJudge
     from icedit.early_filter.plan import Plan
-    from icedit.host.early_filter.filter import Filter, filter_latent
+    from icedit.host.early_filter.filter import FilterSettings, filter_latent
     from icedit.host.sampling import ksampler_process
 
     plan = Plan("resume", 0, CANDIDATES, PROBE_STEPS, KEEP, STEPS)
@@ -91,7 +91,7 @@ def measure(sampled: dict[str, Any], vae: Any) -> dict[str, Any]:
         clock.reset()
         start = time.perf_counter()
         process = ksampler_process(sampled["model"], *(sampled[name] for name in names))
-        settings = Filter(plan, process, None, vae, "", "right half", (PixelJudge(),))
+        settings = FilterSettings(plan, process, None, vae, "", "right half", (PixelJudge(),))
         _, (outcome,) = filter_latent(settings, sampled["latent_image"])
         whole, inside = time.perf_counter() - start, clock.reset()
         start = time.perf_counter()
