@@ -15,6 +15,8 @@ TRAIN = "import os, runpy, sys; sys.path[0] = '..'; here = os.path.basename(os.g
 TRAIN += "runpy.run_module(here + '.mini.train', run_name='__main__')"
 
 PAGE_TESTS = ("tests/test_page.py", "tests/test_page_runs.py", "tests/test_help_page.py")
+# Two processes, each with its own ComfyUI: the tests of one file share its server. More want too much memory.
+SIDE_BY_SIDE = ("-n", "2", "--dist", "loadfile")
 
 nox.options.envdir = str(CACHE / "nox")
 nox.options.reuse_existing_virtualenvs = True
@@ -32,19 +34,19 @@ def edit(session: nox.Session) -> None:
 @nox.session
 def tests(session: nox.Session) -> None:
     """Run the tests against the newest known ComfyUI. Options go to pytest: `nox -s tests -- -k diptych`."""
-    _in_host(session, "-m", "pytest", "tests", *session.posargs)
+    _in_host(session, "-m", "pytest", "tests", *SIDE_BY_SIDE, *session.posargs)
 
 
 @nox.session
 def tests_oldest(session: nox.Session) -> None:
     """Run the tests against the oldest supported ComfyUI."""
-    _in_host(session, "-m", "pytest", "tests", *session.posargs, host="0.16.3")
+    _in_host(session, "-m", "pytest", "tests", *SIDE_BY_SIDE, *session.posargs, host="0.16.3")
 
 
 @nox.session
 def tests_newest_page(session: nox.Session) -> None:
     """Run the page's tests on the newest page, which is newer than the one that the newest known ComfyUI comes with."""
-    _in_host(session, "-m", "pytest", *PAGE_TESTS, *session.posargs, page="1.58.1")
+    _in_host(session, "-m", "pytest", *PAGE_TESTS, *SIDE_BY_SIDE, *session.posargs, page="1.58.1")
 
 
 @nox.session
@@ -86,4 +88,6 @@ def _in_host(session: nox.Session, *arguments: str, host: str = "0.30.0", page: 
     session.install("--quiet", "-r", CLIENT)
     requirements = ("-r", CLIENT, "-r", "tests/requirements.txt")
     versions = ("--host", host, *(("--page", page) if page else ()))
-    session.run("python", "-m", "private_host.environment", *versions, *requirements, "--", *arguments)
+    # Threads of several processes that wait for each other take longer than one thread each.
+    env = {"OMP_NUM_THREADS": "1"} if "-n" in arguments else {}
+    session.run("python", "-m", "private_host.environment", *versions, *requirements, "--", *arguments, env=env)

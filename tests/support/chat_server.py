@@ -51,16 +51,17 @@ class ChatServer:
                     outer.calls.append(call)
                     outer.under_way += 1
                     outer.most_under_way = max(outer.most_under_way, outer.under_way)
+                answer = reply(number, call)
+                outer.closing.wait(answer.hang)
+                with outer.lock:
+                    # Before the answer: a client that has it may send its next request at once.
+                    outer.under_way -= 1
                 try:
-                    self.send(reply(number, call))
+                    self.send(answer)
                 except (BrokenPipeError, ConnectionResetError):
                     pass  # the client has given up, which is what some tests are about
-                finally:
-                    with outer.lock:
-                        outer.under_way -= 1
 
             def send(self, answer: Reply) -> None:
-                outer.closing.wait(answer.hang)
                 self.send_response(answer.status)
                 headers = {"Content-Type": "application/json"} | answer.headers
                 headers["Content-Length"] = str(len(answer.body) if answer.length is None else answer.length)

@@ -9,7 +9,7 @@ import urllib.error
 import urllib.request
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -84,14 +84,16 @@ def guarded_server(environment: Any, tiny_models: Path, scratch: Path) -> Iterat
     models, outside, audit = scratch / "models", scratch / "outside", scratch / "audit"
     shutil.copytree(tiny_models, models)
     _write_canaries(outside, models)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", str(AUDIT))
-        patch.setenv("ICEDIT_AUDIT", str(audit))
-        patch.setenv(KEY_VARIABLE, KEY)
-        patch.delenv(HOSTS_VARIABLE, raising=False)
-        with running_server(environment, models) as server:
-            _write_inputs(server.folder / "input", outside)
-            yield Guarded(server, outside, models, audit)
+    with ExitStack() as running:
+        # For the server alone: what other tests start meanwhile is not watched and has no key.
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("PYTHONPATH", str(AUDIT))
+            patch.setenv("ICEDIT_AUDIT", str(audit))
+            patch.setenv(KEY_VARIABLE, KEY)
+            patch.delenv(HOSTS_VARIABLE, raising=False)
+            server = running.enter_context(running_server(environment, models))
+        _write_inputs(server.folder / "input", outside)
+        yield Guarded(server, outside, models, audit)
 
 
 def _write_canaries(outside: Path, models: Path) -> None:
