@@ -1,6 +1,8 @@
 """How much of the left panel shows at the edited picture's left edge, by the way it is decoded; prints one JSON line.
 
-    ICEDIT_HOST=<ComfyUI> <its python> benchmarks/strip.py [--edits N] [--picture FILE]
+    ICEDIT_HOST=<ComfyUI> <its python> benchmarks/strip.py [PART ...] [--edits N] [--picture FILE]
+
+Parts, all unless some are named:
 
 `sampled`: N edits of the mini models (mini_editbench.py's), decoded in several ways: how many succeed, and of the
 background edits among them the mean error of pixel columns 0 to 3 and of the middle, of 255. `encoded`: the same of the
@@ -167,11 +169,10 @@ def turns(stack: Stack, count: int, picture: Path | None) -> dict[str, Any]:
 
 
 def _draw(results: Sequence[Any], file: Path) -> None:
+    import torch
     from PIL import Image
 
-    rows = [torch_rows.clamp(0, 1).unbind(0) for torch_rows in results]
-    import torch
-
+    rows = [panels.clamp(0, 1).unbind(0) for panels in results]
     sheet = torch.cat([torch.cat([torch.nn.functional.pad(p, (0, 0, 3, 3, 3, 3)) for p in row], 1) for row in rows])
     Image.fromarray((sheet * 255).round().byte().numpy()).save(file, quality=90)
 
@@ -231,8 +232,12 @@ def _bleed(run: Callable[[Any], Any], start: Any, wide: int) -> list[float]:
     return [round(float(moved[middle + wide * i : middle + wide * (i + 1)].mean()) / own, 3) for i in (0, 1, 2, 3, 8)]
 
 
+PARTS = ("sampled", "encoded", "turns", "flux_shaped")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
+    parser.add_argument("parts", nargs="*", type=str, help=", ".join(PARTS))
     parser.add_argument("--edits", type=int, default=240)
     parser.add_argument("--picture", type=Path)
     asked = parser.parse_args()
@@ -244,11 +249,13 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder, torch.inference_mode():
         stack = Stack.load(InProcessHost.start(MODELS, Path(folder), PACK))
         edits = held_out(asked.edits)
-        told = {"flux_shaped": flux_shaped(), "turns": turns(stack, 8, asked.picture)}
-        print(json.dumps(told), file=sys.stderr)
-        told |= {"encoded": encoded_rows(stack, edits)}
-        print(json.dumps(told), file=sys.stderr)
-        print(json.dumps({"benchmark": "strip", "sampled": sampled_rows(stack, edits), **told}))
+        measured: dict[str, Callable[[], Any]] = {
+            "sampled": lambda: sampled_rows(stack, edits),
+            "encoded": lambda: encoded_rows(stack, edits),
+            "turns": lambda: turns(stack, 8, asked.picture),
+            "flux_shaped": flux_shaped,
+        }
+        print(json.dumps({"benchmark": "strip"} | {part: measured[part]() for part in asked.parts or PARTS}))
 
 
 if __name__ == "__main__":

@@ -102,7 +102,7 @@ def check_diptych(size: Size, layout: DiptychLayout) -> None:
     """
     if not same_shape(size, layout.diptych):
         raise ValueError(
-            f"The image is {size}, but the layout belongs to a diptych of {layout.diptych}. "
+            f"The image is {size.width} x {size.height}, but the layout belongs to a diptych of {layout.diptych}. "
             "Connect the layout of the same DiptychCreate that this picture came from."
         )
 

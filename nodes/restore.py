@@ -52,7 +52,7 @@ class CropRightHalf(io.ComfyNode):
             if not outputs.is_linked(CHANGED_OUTPUT):
                 return io.NodeOutput(panel, outputs.skipped("changed"))
             return io.NodeOutput(panel, devices.as_output(changed_on_panels(image, layout)))
-        _check_connected(restore, layout, original)
+        layout, original = _connected(restore, layout, original)
         return _shown(cls, _with_alpha(restore_panels(image, layout, original, restore), layout, alpha))
 
     @classmethod
@@ -92,14 +92,14 @@ class DecodeRightHalf(io.ComfyNode):
     @classmethod
     def execute(cls, samples, vae, layout=None, original=None, restore=PANEL, alpha=AS_SOURCE) -> io.NodeOutput:
         if restore != PANEL:
-            _check_connected(restore, layout, original)
+            _connected(restore, layout, original)  # before the slow part
         diptych = right_panel.diptych_latent(samples, vae, layout, original)
         right = checked_image(right_panel.decode_right(diptych), "the decoded picture")
         asked = restore == BLEND or (restore == PANEL and outputs.is_linked(CHANGED_OUTPUT))
         left = right_panel.decode_left(diptych, right) if asked else None
         if restore != PANEL:
-            device = devices.of_outputs()
-            restored = restore_right_panels(right, left, layout, original, restore, device)
+            layout, original = _connected(restore, layout, original)
+            restored = restore_right_panels(right, left, layout, original, restore, devices.of_outputs())
             return _shown(cls, _with_alpha(restored, layout, alpha))
         panel = devices.as_output(right)
         if left is None:
@@ -179,13 +179,19 @@ def _restore_inputs(original: str) -> list[io.Input]:
     ]
 
 
-def _check_connected(restore: str, layout: DiptychLayout | None, original: Tensor | None) -> None:
+def _connected(restore: str, layout: DiptychLayout | None, original: Tensor | None) -> tuple[DiptychLayout, Tensor]:
+    """What restoring needs.
+
+    Raises:
+        ValueError: one of them is not connected.
+    """
     if layout is None or original is None:
         missing = " and ".join(n for n, v in (("layout", layout), ("original", original)) if v is None)
         raise ValueError(
             f"restore is {restore}, but {missing} is not connected. Connect layout and original_image of Create "
             "Diptych, or set restore to panel."
         )
+    return layout, original
 
 
 def _with_alpha(restored: Restored, layout: DiptychLayout, alpha: str) -> Restored:

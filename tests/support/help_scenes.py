@@ -154,7 +154,6 @@ SCENES = {
                  "original": ("diptych", "original_image")},
             ),
             "preview": preview(("decode", "image"), (740, 160)),
-            "mask": mask(("decode", "changed"), (1050, 160)),
         },
         run=True,
     ),
