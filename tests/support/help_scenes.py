@@ -143,7 +143,7 @@ SCENES = {
     ),
     "DecodeRightHalf": Scene(
         HIDDEN | {
-            "words": words((FARTHER, 600), shown=False, say="change the background to cyan"),
+            "words": words((FARTHER, 600), shown=False, say="change the background to pink"),
             "sampler": Node(
                 "KSampler", (120, 160), (270, 400), {"seed": 7, "cfg": 1, "steps": 28, "scheduler": "simple"},
                 MODEL | CONDITIONS | START,
