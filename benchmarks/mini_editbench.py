@@ -60,12 +60,13 @@ class Stack:
         (vae,) = host.call("VAELoader", vae_name="mini_ae.safetensors")
         return cls(host, clip, vae, models)
 
-    def inputs(self, edits: Sequence[Any], template: str) -> dict[str, Any]:
-        """KSampler's positive, negative and latent_image for a batch of edits."""
+    def inputs(self, edits: Sequence[Any], template: str, pictures: Any = None) -> dict[str, Any]:
+        """KSampler's positive, negative and latent_image for a batch of edits of `pictures`, or of their scenes."""
         import torch
         from icedit.mini.render import render
 
-        pictures = torch.stack([render(edit.before) for edit in edits]).movedim(1, -1)
+        if pictures is None:
+            pictures = torch.stack([render(edit.before) for edit in edits]).movedim(1, -1)
         diptych, mask, *_ = self.host.call("DiptychCreate", image="None", image_input=pictures, panel_width=128)
         encoded = [
             self.host.call(

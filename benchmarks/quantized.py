@@ -71,7 +71,7 @@ def prompt(workflow: str, file: str) -> dict[str, Any]:
     if file != FLOAT:
         (loader,) = (node for node in filled.values() if node["class_type"] == "UNETLoader")
         loader |= {"class_type": "UnetLoaderGGUF", "inputs": {"unet_name": file}}
-    return with_value(filled, "CropRightHalf.restore=panel")
+    return with_value(filled, "DecodeRightHalf.restore=panel")
 
 
 async def measure(url: str, files: list[str], edits: list[Any], folder: Path) -> dict[str, Any]:

@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 
 from .fit import DEFAULT_MARGIN, WIDTH, fit_layout
-from .geometry import TRAINED_WIDTH, DiptychLayout, same_shape
+from .geometry import TRAINED_WIDTH, DiptychLayout, Size, same_shape
 from .image import checked_image, cut, resize, size_of
-from .matching import glance
+from .matching import check_original, glance
 from .region import Region, check_paintable, clean_region, extent, region_on_panel
 
 GREY = 0.5
@@ -89,12 +89,34 @@ def crop_right_panel(image: Tensor, layout: DiptychLayout | None = None) -> Tens
     height, width = image.shape[1:3]
     if width < 2:
         raise ValueError(f"The image is {width} x {height}: it has no right half. Connect the decoded diptych.")
-    if layout is not None and not same_shape(size_of(image), layout.diptych):
+    if layout is not None:
+        check_diptych(size_of(image), layout)
+    return image[:, :, (width + 1) // 2 :]
+
+
+def check_diptych(size: Size, layout: DiptychLayout) -> None:
+    """Check that a diptych of this size can be the layout's.
+
+    Raises:
+        ValueError: when it has another shape.
+    """
+    if not same_shape(size, layout.diptych):
         raise ValueError(
-            f"The image is {width} x {height}, but the layout belongs to a diptych of {layout.diptych}. "
+            f"The image is {size.width} x {size.height}, but the layout belongs to a diptych of {layout.diptych}. "
             "Connect the layout of the same DiptychCreate that this picture came from."
         )
-    return image[:, :, (width + 1) // 2 :]
+
+
+def left_panels(layout: DiptychLayout, original: Tensor, diptychs: int, size: Size) -> Tensor:
+    """The left panels `d h w 3` of `size`, as make_diptych laid the original pictures `b h w 3` into them.
+
+    Raises:
+        ValueError: a layout of other pictures, or of another number of diptychs.
+    """
+    original = checked_image(original, "original")
+    check_original(layout, original, diptychs)
+    panels = torch.cat([resize(cut(original[i : i + 1], box), size) for i, box in layout.shown()])
+    return panels.repeat(diptychs // len(panels), 1, 1, 1)
 
 
 def both_panels(image: Tensor, layout: DiptychLayout | None = None) -> tuple[Tensor, Tensor]:

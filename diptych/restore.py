@@ -33,18 +33,36 @@ class Restored:
 
 
 def restore_panels(image: Tensor, layout: DiptychLayout, original: Tensor, mode: str) -> Restored:
-    """Put the right panels of decoded diptychs `d h (2 w) 3` back onto the pictures they were made from, `b h w 3`.
+    """Put the right panels of decoded diptychs `d h (2 w) 3` back, see restore_right_panels.
+
+    Raises:
+        ValueError: a layout or original of another picture, or no diptychs of this layout.
+    """
+    lefts, rights = both_panels(image, layout)
+    return restore_right_panels(rights, lefts, layout, original, mode, image.device)
+
+
+def restore_right_panels(
+    rights: Tensor,
+    lefts: Tensor | None,
+    layout: DiptychLayout,
+    original: Tensor,
+    mode: str,
+    device: torch.device,
+) -> Restored:
+    """Put right panels `d h w 3` back onto the pictures that their diptychs were made from, `b h w 3`.
 
     Several rounds of the layout's diptychs, such as candidates, give as many rounds of pictures.
 
     Args:
+        lefts: the left panels, for "blend".
         mode: "resize" puts back all that the panel shows, "blend" only what differs from the left panel. Outside a
             region neither changes a pixel.
+        device: where panels are compared.
 
     Raises:
         ValueError: a layout or original of another picture.
     """
-    lefts, rights = both_panels(image, layout)
     original = checked_image(original, "original")
     check_original(layout, original, len(rights))
     compared = compared_size(layout.panel)
@@ -53,7 +71,13 @@ def restore_panels(image: Tensor, layout: DiptychLayout, original: Tensor, mode:
         row = first % len(layout.boxes)
         picture = row // layout.tiles
         views = [
-            View(rights[first + i], lefts[first + i], layout.boxes[row + i], compared, image.device)
+            View(
+                rights[first + i],
+                None if lefts is None else lefts[first + i],
+                layout.boxes[row + i],
+                compared,
+                device,
+            )
             for i in range(layout.tiles)
         ]
         region = None if layout.source_region is None else layout.source_region[picture]

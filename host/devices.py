@@ -12,7 +12,12 @@ ORDINARY_PIXELS = 64_000_000
 
 def as_output(tensor: Tensor) -> Tensor:
     """A picture or mask where the host's own nodes would leave it, so that others can be mixed with it."""
-    return tensor.to(comfy.model_management.intermediate_device())
+    return tensor.to(of_outputs())
+
+
+def of_outputs() -> torch.device:
+    """Where the host's own nodes leave pictures."""
+    return comfy.model_management.intermediate_device()
 
 
 def most_pixels() -> int:

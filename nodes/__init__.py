@@ -10,7 +10,7 @@ from .instruction import ICEFConditioning, InContextEditInstruction
 from .inversion import InContextInversion
 from .judges import EditJudgeCLIP, EditJudgeEndpoint, EditJudgePixels, EditJudgeVLM
 from .moe_lora import MoELoRALoader
-from .restore import CropRightHalf, EditRestore
+from .restore import CropRightHalf, DecodeRightHalf, EditRestore
 
 
 class ICEditExtension(ComfyExtension):
@@ -24,6 +24,7 @@ class ICEditExtension(ComfyExtension):
             InContextEditInstruction,
             ICEFConditioning,
             CropRightHalf,
+            DecodeRightHalf,
             EditRestore,
             EarlyFilterSampler,
             EarlyFilterSamplerAdvanced,

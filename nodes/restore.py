@@ -2,13 +2,17 @@
 
 from dataclasses import replace
 
+import torch
 from comfy_api.latest import io
+from torch import Tensor
 
 from ..diptych.alpha import AS_SOURCE, OPAQUE, with_alpha
 from ..diptych.comparison import changed_on_panels
+from ..diptych.geometry import DiptychLayout
+from ..diptych.image import checked_image
 from ..diptych.panels import crop_right_panel
-from ..diptych.restore import BLEND, PANEL, RESIZE, Restored, restore_edit, restore_panels
-from ..host import devices, node_notes, outputs
+from ..diptych.restore import BLEND, PANEL, RESIZE, Restored, restore_edit, restore_panels, restore_right_panels
+from ..host import devices, node_notes, outputs, right_panel
 from .types import CATEGORY, Layout
 
 CHANGED_OUTPUT = 1
@@ -32,27 +36,7 @@ class CropRightHalf(io.ComfyNode):
                     optional=True,
                     tooltip="From Create Diptych; checks that the diptych is the one it made. Needed to restore.",
                 ),
-                io.Image.Input(
-                    "original",
-                    optional=True,
-                    tooltip="original_image from Create Diptych. Needed for resize and blend.",
-                ),
-                io.Combo.Input(
-                    "restore",
-                    options=[PANEL, RESIZE, BLEND],
-                    default=PANEL,
-                    optional=True,
-                    tooltip="panel: as the model made it. resize: scaled to your picture's size. blend: your picture, "
-                    "with only the changed area put in; everything else keeps its very pixels. A region limits both.",
-                ),
-                io.Combo.Input(
-                    "alpha",
-                    options=[AS_SOURCE, OPAQUE],
-                    default=AS_SOURCE,
-                    optional=True,
-                    tooltip="For resize and blend. as the source: as transparent as your picture was, which gives an "
-                    "image with a fourth channel; opaque pictures stay as they are. opaque: on white.",
-                ),
+                *_restore_inputs("Needed for resize and blend."),
             ],
             outputs=[
                 io.Image.Output(display_name="image", tooltip="The edited picture."),
@@ -68,20 +52,64 @@ class CropRightHalf(io.ComfyNode):
             if not outputs.is_linked(CHANGED_OUTPUT):
                 return io.NodeOutput(panel, outputs.skipped("changed"))
             return io.NodeOutput(panel, devices.as_output(changed_on_panels(image, layout)))
-        if layout is None or original is None:
-            missing = " and ".join(n for n, v in (("layout", layout), ("original", original)) if v is None)
-            raise ValueError(
-                f"restore is {restore}, but {missing} is not connected. Connect layout and original_image of Create "
-                "Diptych, or set restore to panel."
-            )
-        restored = restore_panels(image, layout, original, restore)
-        if layout.alpha is not None and alpha == AS_SOURCE:
-            restored = replace(restored, image=with_alpha(restored.image, layout.alpha))
-        return _shown(cls, restored)
+        layout, original = _connected(restore, layout, original)
+        return _shown(cls, _with_alpha(restore_panels(image, layout, original, restore), layout, alpha))
 
     @classmethod
     def fingerprint_inputs(cls, restore=PANEL, **_) -> bool:
         # These modes compute `changed` in any case. A linked `restore` is None here.
+        return restore in (RESIZE, BLEND) or outputs.is_linked(CHANGED_OUTPUT)
+
+
+class DecodeRightHalf(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="DecodeRightHalf",
+            display_name="Decode Right Half (ICEdit)",
+            category=CATEGORY,
+            description="Decodes the edited picture, the right panel of a sampled diptych, without the colours of the "
+            "left panel at its edge, and can put the edit back into your picture at its full size. In place of VAE "
+            "Decode and Crop Right Half.",
+            search_aliases=["ICEdit", "vae decode", "crop diptych", "restore", "strip", "seam"],
+            inputs=[
+                io.Latent.Input("samples", tooltip="The sampled diptych, from the sampler."),
+                io.Vae.Input("vae", tooltip="The FLUX VAE, ae.safetensors, that Diptych Conditioning has too."),
+                Layout.Input(
+                    "layout",
+                    optional=True,
+                    tooltip="From Create Diptych; checks that the diptych is the one it made. Needed to restore.",
+                ),
+                *_restore_inputs("Needed for resize and blend; with layout, it also makes the left edge more exact."),
+            ],
+            outputs=[
+                io.Image.Output(display_name="image", tooltip="The edited picture."),
+                io.Mask.Output(display_name="changed", tooltip=CHANGED),
+            ],
+            hidden=[io.Hidden.unique_id],
+        )
+
+    @classmethod
+    def execute(cls, samples, vae, layout=None, original=None, restore=PANEL, alpha=AS_SOURCE) -> io.NodeOutput:
+        if restore != PANEL:
+            _connected(restore, layout, original)  # before the slow part
+        diptych = right_panel.diptych_latent(samples, vae, layout, original)
+        right = checked_image(right_panel.decode_right(diptych), "the decoded picture")
+        asked = restore == BLEND or (restore == PANEL and outputs.is_linked(CHANGED_OUTPUT))
+        left = right_panel.decode_left(diptych, right) if asked else None
+        if restore != PANEL:
+            layout, original = _connected(restore, layout, original)
+            restored = restore_right_panels(right, left, layout, original, restore, devices.of_outputs())
+            return _shown(cls, _with_alpha(restored, layout, alpha))
+        panel = devices.as_output(right)
+        if left is None:
+            return io.NodeOutput(panel, outputs.skipped("changed"))
+        both = torch.cat([devices.as_output(left), panel], 2)
+        return io.NodeOutput(panel, devices.as_output(changed_on_panels(both, layout)))
+
+    @classmethod
+    def fingerprint_inputs(cls, restore=PANEL, **_) -> bool:
+        # As in CropRightHalf.
         return restore in (RESIZE, BLEND) or outputs.is_linked(CHANGED_OUTPUT)
 
 
@@ -122,6 +150,54 @@ class EditRestore(io.ComfyNode):
     @classmethod
     def execute(cls, edited, original, restore=BLEND, region=None) -> io.NodeOutput:
         return _shown(cls, restore_edit(edited, original, restore, region))
+
+
+def _restore_inputs(original: str) -> list[io.Input]:
+    """The optional inputs of a node that restores; `original`: what that one is needed for."""
+    return [
+        io.Image.Input(
+            "original",
+            optional=True,
+            tooltip=f"original_image from Create Diptych. {original}",
+        ),
+        io.Combo.Input(
+            "restore",
+            options=[PANEL, RESIZE, BLEND],
+            default=PANEL,
+            optional=True,
+            tooltip="panel: as the model made it. resize: scaled to your picture's size. blend: your picture, "
+            "with only the changed area put in; everything else keeps its very pixels. A region limits both.",
+        ),
+        io.Combo.Input(
+            "alpha",
+            options=[AS_SOURCE, OPAQUE],
+            default=AS_SOURCE,
+            optional=True,
+            tooltip="For resize and blend. as the source: as transparent as your picture was, which gives an "
+            "image with a fourth channel; opaque pictures stay as they are. opaque: on white.",
+        ),
+    ]
+
+
+def _connected(restore: str, layout: DiptychLayout | None, original: Tensor | None) -> tuple[DiptychLayout, Tensor]:
+    """What restoring needs.
+
+    Raises:
+        ValueError: one of them is not connected.
+    """
+    if layout is None or original is None:
+        missing = " and ".join(n for n, v in (("layout", layout), ("original", original)) if v is None)
+        raise ValueError(
+            f"restore is {restore}, but {missing} is not connected. Connect layout and original_image of Create "
+            "Diptych, or set restore to panel."
+        )
+    return layout, original
+
+
+def _with_alpha(restored: Restored, layout: DiptychLayout, alpha: str) -> Restored:
+    if layout.alpha is None or alpha != AS_SOURCE:
+        return restored
+    return replace(restored, image=with_alpha(restored.image, layout.alpha))
 
 
 def _shown(node: type[io.ComfyNode], restored: Restored) -> io.NodeOutput:

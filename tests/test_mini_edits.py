@@ -39,7 +39,7 @@ def edited(server, folder: Path, edit, workflow: str = "icedit", restore: str = 
     source = folder / "scene.png"
     Image.fromarray(pixels(edit.before)).save(source)
     graph = embedded.with_mini_models(load_workflow(API / f"{workflow}.json"))
-    graph = with_value(graph, f"CropRightHalf.restore={restore}")
+    graph = with_value(graph, f"DecodeRightHalf.restore={restore}")
 
     async def go() -> bytes:
         async with ComfyClient(server.url) as client:

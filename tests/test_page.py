@@ -86,7 +86,7 @@ def test_the_turn_is_in_the_node_library_and_works_when_added(comfy):
     queued = comfy.prompt().values()
     texts = [node["inputs"]["editText"] for node in queued if node["class_type"] == "InContextEditInstruction"]
     assert sorted(texts) == ["make her hair dark green", "other words"]
-    assert {node["inputs"]["restore"] for node in queued if node["class_type"] == "CropRightHalf"} == {"blend"}
+    assert {node["inputs"]["restore"] for node in queued if node["class_type"] == "DecodeRightHalf"} == {"blend"}
 
 
 def test_a_workflow_of_the_earlier_official_pack_opens_with_our_defaults(comfy):

@@ -76,7 +76,7 @@ class TestEdit:
         assert both.shape[1] > 2 * 640
 
     def test_the_panel_alone_has_the_panels_size(self, server, quick, picture):
-        edited, _ = run(server, with_value(quick, "CropRightHalf.restore=panel"), picture)
+        edited, _ = run(server, with_value(quick, "DecodeRightHalf.restore=panel"), picture)
         assert edited.shape == (96, 128, 3)
 
     def test_the_seed_decides(self, server, quick, picture):

@@ -63,7 +63,7 @@ def test_after_three_turns_untouched_pixels_are_the_first_pictures(server, tmp_p
             turn["region"] = [f"mask{number}", 0]
         assert len({text["editText"] for text in by_class(workflow, "InContextEditInstruction")}) == 3
         assert len({sampler["seed"] for sampler in by_class(workflow, "KSampler")}) == 3
-        assert {crop["restore"] for crop in by_class(workflow, "CropRightHalf")} == {"blend"}
+        assert {crop["restore"] for crop in by_class(workflow, "DecodeRightHalf")} == {"blend"}
         return workflow
 
     source = noise(0, width, height)

@@ -141,6 +141,22 @@ SCENES = {
         },
         run=True,
     ),
+    "DecodeRightHalf": Scene(
+        HIDDEN | {
+            "words": words((FARTHER, 600), shown=False, say="change the background to pink"),
+            "sampler": Node(
+                "KSampler", (120, 160), (270, 400), {"seed": 7, "cfg": 1, "steps": 28, "scheduler": "simple"},
+                MODEL | CONDITIONS | START,
+            ),
+            "decode": Node(
+                "DecodeRightHalf", (430, 160), (270, 160), {},
+                {"samples": ("sampler", "LATENT"), "vae": ("vae", "VAE"), "layout": ("diptych", "layout"),
+                 "original": ("diptych", "original_image")},
+            ),
+            "preview": preview(("decode", "image"), (740, 160)),
+        },
+        run=True,
+    ),
     "EditRestore": Scene(
         {
             "edited": Node("LoadImage", (120, 160), (250, 330), {"image": "edited.png"}),

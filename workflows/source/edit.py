@@ -49,7 +49,7 @@ USE_NOTE = """## How to use
 
 **Examples** in Edit Instruction has one command of each kind to start from.
 
-**Crop Right Half** puts only what changed onto your picture at its own size. Set `restore` to `panel` to see what the
+**Decode Right Half** puts only what changed onto your picture at its own size. Set `restore` to `panel` to see what the
 model made.
 
 Not the edit you wanted? Change the **seed** first: results differ a lot from seed to seed. Then try other words."""
@@ -260,13 +260,13 @@ def _early_filter(graph: Graph, prepared: Prepared) -> Output:
 
 def restored(graph: Graph, models: Models, picture: Node, latent: Output, restore: str | Port = "blend") -> Node:
     """The latent is decoded and its right panel put back onto the picture."""
-    decoded = graph.add("VAEDecode", graph.below(1300), (400, 60), values={"samples": latent, "vae": models.vae})
     return graph.add(
-        "CropRightHalf",
+        "DecodeRightHalf",
         graph.below(1300),
-        (400, 200),
+        (400, 220),
         values={
-            "image": decoded["IMAGE"],
+            "samples": latent,
+            "vae": models.vae,
             "layout": picture["layout"],
             "original": picture["original_image"],
             "restore": restore,
