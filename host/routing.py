@@ -39,7 +39,9 @@ class ModelCall:
     positive: tuple[int, ...]
 
     @classmethod
-    def of(cls, x: Tensor, sigma: Tensor, _concat: Any, context: Tensor, _control: Any, options: Mapping) -> "ModelCall":
+    def of(
+        cls, x: Tensor, sigma: Tensor, _concat: Any, context: Tensor, _control: Any, options: Mapping
+    ) -> "ModelCall":
         """From the arguments of `apply_model`."""
         conditions: Sequence[int] = options.get("cond_or_uncond") or [0]
         rows = len(x) // len(conditions)

@@ -1,16 +1,15 @@
 """Whether the routers of a file are still their random start. The published one had no gradient, so it should be.
 
 A router starts with entries drawn one by one from a uniform distribution (PyTorch's own start of a Linear) or a normal
-one; weight decay only shrinks them all alike. Training leaves traces: the gradients of a softmax's logits add up to zero
-over the experts, so the experts' rows become correlated, and inputs that vary much change most, so rows agree on which
-of their entries are large. Both are measured between all pairs of rows, where what a random start shows has a known
-distribution.
+one; weight decay only shrinks them all alike. Training leaves traces: the gradients of a softmax's logits add up to
+zero over the experts, so the experts' rows become correlated, and inputs that vary much change most, so rows agree on
+which of their entries are large. Both are measured between all pairs of rows, where what a random start shows has a
+known distribution.
 
 What this cannot see: training that moved a router by less than about a tenth of its size. And it looks at the weights
 only: a router may be random and its experts have learned to live with it.
 """
 
-import hashlib
 import itertools
 import math
 from collections.abc import Iterable, Sequence
@@ -23,7 +22,7 @@ from torch import Tensor
 Verdict = Literal["random start", "trained", "unknown"]
 
 LIMIT = 6.0
-"""Standard deviations. Random starts stay below 4.5 in thousands of trials: the sum has a heavier tail than a normal."""
+"""Standard deviations. Of 9000 drawn random starts the worst had 4.5: the sum has a heavier tail than a normal."""
 FEWEST_INPUTS = 64
 """A correlation of fewer entries does not follow its limit distribution well enough."""
 UNIFORM_KURTOSIS, NORMAL_KURTOSIS = 1.8, 3.0
@@ -38,8 +37,8 @@ class RouterStart:
     """What the routers of a file look like.
 
     Attributes:
-        verdict: "trained" is sure; "random start" means that nothing speaks for training; "unknown" that the routers are
-            too small or too strange to tell.
+        verdict: "trained" is sure; "random start" means that nothing speaks for training; "unknown" that the routers
+            are too small or too strange to tell.
         rows, squares: how far the experts' rows, and the squares of their entries, are from being independent, in
             standard deviations of a random start.
         kurtosis: of the entries: 1.8 for a uniform distribution, 3 for a normal one.
@@ -58,7 +57,9 @@ class RouterStart:
         if self.verdict == "trained":
             return f"The routers were trained: their weights are no random start any more ({traces})."
         kind = "uniform" if self.kurtosis < (UNIFORM_KURTOSIS + NORMAL_KURTOSIS) / 2 else "normal"
-        return f"The routers look like their random start ({kind}; {traces}): nothing shows that they learned to choose."
+        return (
+            f"The routers look like their random start ({kind}; {traces}): nothing shows that they learned to choose."
+        )
 
 
 def router_start(routers: Sequence[Tensor]) -> RouterStart:
@@ -77,14 +78,6 @@ def router_start(routers: Sequence[Tensor]) -> RouterStart:
         for expected, spread in ((UNIFORM_KURTOSIS, UNIFORM_SPREAD), (NORMAL_KURTOSIS, NORMAL_SPREAD))
     )
     return RouterStart("random start" if known else "unknown", rows, squares, kurtosis)
-
-
-def routers_identity(routers: Sequence[Tensor]) -> str:
-    """By which a file is known again: its routers' values, in 16 characters."""
-    digest = hashlib.sha256()
-    for router in routers:
-        digest.update(router.detach().float().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()[:16]
 
 
 def _usable(router: Tensor) -> bool:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ...moe_lora.random_start import router_start
+from ...moe_lora.routed import adapter_identity
 from ...training.usage import AdapterUsage, LayerTally, RunUsage
 from ..routing import MOE_LORA_KEY, OBSERVER_KEY, ModelCall, Observe
 from ..sampling import Process, Progress, as_output, latent_rows, run_guider
@@ -99,14 +100,21 @@ class _Recorder:
     def usage(self, steps: int) -> RunUsage:
         adapters = []
         for key, experts in self.experts.items():
-            tallies = [self.tallies[key, path] for path in experts.paths if (key, path) in self.tallies]
+            paths = sorted((path for path in experts.paths if (key, path) in self.tallies), key=_place)
+            tallies = [self.tallies[key, path] for path in paths]
             layers = tuple(tally.finished() for tally in tallies if tally.placed)
             if layers:
-                start = router_start(experts.routers).sentence()
-                adapters.append(AdapterUsage(experts.identity, start, self.top_k[key], layers))
+                start = router_start([weights.router for weights in experts.weights]).sentence()
+                adapters.append(AdapterUsage(adapter_identity(experts.weights), start, self.top_k[key], layers))
         if not adapters:
             raise ValueError(
                 "No expert was seen at work, so there is nothing to show: the model computed no step, or only some of "
                 "its tokens. Set steps to 1 or more, and leave out nodes that make the model skip tokens."
             )
         return RunUsage(tuple(adapters), steps)
+
+
+def _place(path: str) -> tuple[str, int]:
+    """Of a layer in the model: double blocks come before single ones."""
+    kind, number, *_ = path.split(".")
+    return kind, int(number)

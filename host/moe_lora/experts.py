@@ -12,7 +12,6 @@ from torch import Tensor, nn
 
 from ...moe_lora.checkpoint import Adapter
 from ...moe_lora.layer import RoutedLoRA, add_product, has_float32_product, project
-from ...moe_lora.random_start import routers_identity
 from ...moe_lora.routed import DTYPES, RoutedWeights
 
 Placement = tuple[torch.dtype, torch.device, torch.device]
@@ -42,20 +41,15 @@ class _Up(comfy.ops.manual_cast.Linear):
 
 
 class RoutedExperts(nn.Module):
-    """The routed layers of one adapter, with the paths of their Linears in the diffusion model."""
+    """The routed layers of one adapter, the paths of their Linears in the diffusion model, and the weights as read."""
 
     def __init__(self, routed: Sequence[RoutedWeights], dtype: torch.dtype, float32_product: bool) -> None:
         super().__init__()
         self.float32_product = float32_product
         self.paths = tuple(weights.path for weights in routed)
-        self.routers = tuple(weights.router for weights in routed)
+        self.weights = tuple(routed)
         self.layers = nn.ModuleList(_routed_layer(weights, dtype, float32_product) for weights in routed)
         comfy.model_management.archive_model_dtypes(self)
-
-    @property
-    def identity(self) -> str:
-        """By which the file of these experts is known again."""
-        return routers_identity(self.routers)
 
 
 def _routed_layer(weights: RoutedWeights, dtype: torch.dtype, float32_product: bool) -> RoutedLoRA:
