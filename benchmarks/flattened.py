@@ -4,7 +4,8 @@
 
 Rows: the routed MoE-LoRA, its ordinary part alone, and Flatten MoE-LoRA's files by weights and rank, loaded with
 ComfyUI's own loader. `success` as in mini_editbench.py, on N held-out edits with one seed; usage is measured on other
-edits. `wins` and `losses` count the edits that succeed with the file alone and with routing alone.
+edits. `gained` and `lost` count the edits that succeed with the file alone and with routing alone, `away` is how far
+the edited panels are from the routed ones (root mean square of the colour channels, 0..1).
 """
 
 import argparse
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from in_process import PACK, load_host_and_pack
-from mini_editbench import MODELS, SAMPLER, SEED, Stack, held_out, one_seed, summary
+from mini_editbench import BATCH, MODELS, SAMPLER, SEED, Stack, held_out, summary
 
 NAME = "mini_moe_lora.safetensors"
 MEASURED_FROM = 1000
@@ -41,19 +42,34 @@ def models(stack: Stack, usage: Any, files: Sequence[str]) -> Iterator[tuple[dic
         yield {"model": "flattened", "weights": weights, "rank": int(rank), "loss": report.splitlines()[2]}, loaded
 
 
+def panels(stack: Stack, model: Any, edits: Sequence[Any]) -> Any:
+    """The edits' right panels `b 3 128 128`."""
+    import torch
+
+    found = []
+    for start in range(0, len(edits), BATCH):
+        inputs = stack.inputs(edits[start : start + BATCH], "ICEdit")
+        (latent,) = stack.host.call("KSampler", model=model, seed=SEED, **SAMPLER, **inputs)
+        found.append(stack.panels(latent))
+    return torch.cat(found)
+
+
 def rows(stack: Stack, asked: argparse.Namespace) -> Iterator[dict[str, Any]]:
-    from icedit.mini.edits import TASKS
+    from icedit.mini.success import verdict
 
     edits = held_out(asked.edits)
     others = held_out(MEASURED_FROM + asked.measured)[MEASURED_FROM:]
-    routed: list[bool] = []
+    routed, before = None, []
     for row, model in models(stack, measured(stack, others), asked.files.split(",")):
-        verdicts = list(one_seed(stack, model, edits, "ICEdit"))
+        shown = panels(stack, model, edits)
+        verdicts = [verdict(edit, panel) for edit, panel in zip(edits, shown, strict=True)]
         won = [verdict.success for verdict in verdicts]
-        routed = routed or won
-        row |= {"edits": len(edits), "tasks each": len(edits) // len(TASKS)} | summary(edits, verdicts)
-        row["wins"] = sum(new and not old for new, old in zip(won, routed, strict=True))
-        row["losses"] = sum(old and not new for new, old in zip(won, routed, strict=True))
+        if routed is None:
+            routed, before = shown, won
+        row |= {"edits": len(edits)} | summary(edits, verdicts)
+        row["gained"] = sum(new and not old for new, old in zip(won, before, strict=True))
+        row["lost"] = sum(old and not new for new, old in zip(won, before, strict=True))
+        row["away"] = round((shown - routed).square().mean().sqrt().item(), 4)
         print("\n" + json.dumps(row), file=sys.stderr)
         yield row
 

@@ -126,8 +126,8 @@ class FlattenMoELoRA(io.ComfyNode):
                 Usage.Input(
                     "usage",
                     optional=True,
-                    tooltip="From KSampler with Expert Usage, with the same file. measured and fitted need it; for equal "
-                    "it makes the report exact.",
+                    tooltip="From KSampler with Expert Usage, with the same file. measured and fitted need it; with "
+                    "equal it makes the report exact.",
                 ),
             ],
             outputs=[

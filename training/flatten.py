@@ -145,7 +145,7 @@ def _balanced(up: Tensor, down: Tensor) -> tuple[Tensor, Tensor]:
 def errors_in_words(layers: Sequence[FlatLayer], weights: Weights, seen: bool) -> str:
     """The layers' errors as a sentence: their root mean square, the smallest and the largest."""
     errors = torch.tensor([layer.error for layer in layers])
-    mean, least, most = (f"{float(value):.0%}" for value in (errors.square().mean().sqrt(), errors.min(), errors.max()))
+    mean, least, most = (f"{100 * float(value):.0f} %" for value in (errors.square().mean().sqrt(), errors.min(), errors.max()))
     if not seen:
         over = (
             "estimated for inputs without any direction that come to all experts alike; connect a usage to measure it"
