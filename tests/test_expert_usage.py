@@ -128,6 +128,16 @@ def test_chained_adapters_are_told_apart(host, loras, model, edit):
     assert nothing_left(other)
 
 
+def test_a_compiled_model_is_watched_too(host, model, edit, run):
+    torch._dynamo.reset()
+    (compiled,) = host.call("TorchCompileModel", model=model, backend="eager")
+    _, _, usage, latent = watched(host, compiled, edit)
+    assert golden.difference(latent, run[3]) < 1e-5
+    for found, wanted in zip(usage.adapters[0].layers, run[2].adapters[0].layers, strict=True):
+        assert found.counts.equal(wanted.counts)
+    assert nothing_left(compiled)
+
+
 def test_an_error_in_the_middle_leaves_nothing_behind(host, loras, model, edit, monkeypatch):
     before = sampled(host, model, edit)
 

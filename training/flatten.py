@@ -145,7 +145,9 @@ def _balanced(up: Tensor, down: Tensor) -> tuple[Tensor, Tensor]:
 def errors_in_words(layers: Sequence[FlatLayer], weights: Weights, seen: bool) -> str:
     """The layers' errors as a sentence: their root mean square, the smallest and the largest."""
     errors = torch.tensor([layer.error for layer in layers])
-    mean, least, most = (f"{100 * float(value):.0f} %" for value in (errors.square().mean().sqrt(), errors.min(), errors.max()))
+    mean, least, most = (
+        f"{100 * float(value):.0f} %" for value in (errors.square().mean().sqrt(), errors.min(), errors.max())
+    )
     if not seen:
         over = (
             "estimated for inputs without any direction that come to all experts alike; connect a usage to measure it"
@@ -156,5 +158,5 @@ def errors_in_words(layers: Sequence[FlatLayer], weights: Weights, seen: bool) -
         over = "over the tokens of the usage"
     return (
         f"Loss against routing: what these layers add is off by {mean} of what routed ones add (root mean square of "
-        f"the layers, {least} to {most}), {over}."
+        f"the layers, {least} to {most}; 100 % is a file without the experts), {over}."
     )

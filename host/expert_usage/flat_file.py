@@ -128,7 +128,7 @@ def _tensors(adapter: Adapter, layers: Sequence[FlatLayer]) -> dict[str, Tensor]
         down, up = found.down, found.up
         for name in (diffusers_name(layer.path), f"diffusion_model.{layer.path}"):
             if name + DOWN in plain:
-                more, onto, alpha = (plain.pop(name + part, None) for part in (DOWN, UP, ALPHA))
+                more, onto, alpha = plain.pop(name + DOWN), plain.pop(name + UP), plain.pop(name + ALPHA, None)
                 scale = 1.0 if alpha is None else float(alpha) / len(more)
                 down, up = torch.cat([down, more.float()]), torch.cat([up, onto.float() * scale], dim=1)
         name, dtype = diffusers_name(layer.path), layer.up[0].dtype

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -83,14 +83,13 @@ class _Recorder:
             )
         tally = self.tallies[adapter, path]
 
-        # A compiled model calls it between its compiled parts.
-        @torch.compiler.disable
         def observe(hidden: Tensor, weights: Tensor) -> None:
             rows = list(call.positive)
             if rows and len(weights) > max(rows):
                 tally.add(hidden[rows], weights[rows], step, words)
 
-        return observe
+        # A compiled model calls it between its compiled parts.
+        return cast("Observe", torch.compiler.disable(observe))
 
     def _step(self, sigma: float) -> int:
         """The step of the schedule that an evaluation at this noise belongs to."""
