@@ -165,7 +165,8 @@ class _Routing:
             linear = comfy.utils.get_attr(model, f"{self.inner.removeprefix('_orig_mod.')}{path}")
             before = linear.__dict__.get("forward")
             if path not in kept or not kept[path].made_from(linear, before, layer):
-                observe = observer and observer.watch(self.key, experts, path, self.strengths.top_k)
+                top_k = self.strengths.top_k
+                observe = None if observer is None else observer.watch(self.key, experts, path, top_k)
                 forward = _with_experts(before or type(linear).forward.__get__(linear), layer, self.strengths, observe)
                 kept[path] = _Replacement(linear, before, layer, forward)
         return kept
