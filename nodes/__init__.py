@@ -6,6 +6,7 @@ from ..diptych.fit import EARLIER_FITS
 from ..host import prompts
 from .diptych import NO_FILE, DiptychCreate
 from .early_filter import EarlyFilterSampler, EarlyFilterSamplerAdvanced
+from .expert_usage import ExpertUsage, FlattenMoELoRA
 from .instruction import ICEFConditioning, InContextEditInstruction
 from .inversion import InContextInversion
 from .judges import EditJudgeCLIP, EditJudgeEndpoint, EditJudgePixels, EditJudgeVLM
@@ -29,6 +30,8 @@ class ICEditExtension(ComfyExtension):
             EarlyFilterSampler,
             EarlyFilterSamplerAdvanced,
             MoELoRALoader,
+            ExpertUsage,
+            FlattenMoELoRA,
             InContextInversion,
             EditJudgePixels,
             EditJudgeVLM,

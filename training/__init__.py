@@ -1,0 +1,1 @@
+"""Teaching edits: pairs, training, and what the experts have learned."""
