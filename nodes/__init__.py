@@ -9,6 +9,7 @@ from .early_filter import EarlyFilterSampler, EarlyFilterSamplerAdvanced
 from .instruction import ICEFConditioning, InContextEditInstruction
 from .inversion import InContextInversion
 from .judges import EditJudgeCLIP, EditJudgeEndpoint, EditJudgePixels, EditJudgeVLM
+from .known_tokens import ReuseKnownTokens
 from .moe_lora import MoELoRALoader
 from .restore import CropRightHalf, EditRestore
 
@@ -29,6 +30,7 @@ class ICEditExtension(ComfyExtension):
             EarlyFilterSamplerAdvanced,
             MoELoRALoader,
             InContextInversion,
+            ReuseKnownTokens,
             EditJudgePixels,
             EditJudgeVLM,
             EditJudgeEndpoint,
