@@ -2,6 +2,7 @@
 
 from comfy_api.latest import io
 
+from ..host import node_notes
 from ..host.known_tokens import model as reuse
 from ..known_tokens.control import ReuseSettings
 from .types import CATEGORY
@@ -36,8 +37,10 @@ class ReuseKnownTokens(io.ComfyNode):
                 ),
             ],
             outputs=[io.Model.Output(display_name="model", tooltip="For the sampler.")],
+            hidden=[io.Hidden.unique_id],
         )
 
     @classmethod
     def execute(cls, model, refresh_every, first_steps) -> io.NodeOutput:
-        return io.NodeOutput(reuse.reuse_known_tokens(model, ReuseSettings(refresh_every, first_steps)))
+        settings = ReuseSettings(refresh_every, first_steps)
+        return io.NodeOutput(reuse.reuse_known_tokens(model, settings, node_notes.later(cls)))

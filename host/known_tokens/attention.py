@@ -21,15 +21,22 @@ Options = dict[str, Any]
 
 @dataclass(frozen=True, eq=False)
 class KnownTokensCall:
-    """One model call: positions among its picture tokens, the number of its text tokens, and what is kept.
+    """One model call: positions among its picture tokens, the number of its text tokens and blocks, and what is kept.
 
-    `recorded`: the blocks that were recorded in this call.
+    `seen`: the blocks that ran in this call.
     """
 
     split: TokenSplit
     text: int
+    blocks: int
     kept: KnownTokens
-    recorded: set[Block] = field(default_factory=set)
+    records: bool = False
+    seen: set[Block] = field(default_factory=set)
+
+    @property
+    def share(self) -> float:
+        """Of all tokens those that a short call computes."""
+        return (self.text + len(self.split.open)) / (self.text + self.split.total)
 
 
 def recording_options(options: Options, call: KnownTokensCall, last: int) -> Options:
@@ -57,9 +64,8 @@ def _record(q: Tensor, k: Tensor, v: Tensor, pe: Tensor, extra_options: Options,
     call, block = extra_options[KNOWN_TOKENS_KEY], _block(extra_options)
     q, k = apply_rope(q, k, pe)
     at = call.split.known + call.text
-    call.kept.keys[block] = k.index_select(2, at)
-    call.kept.values[block] = v.index_select(2, at)
-    call.recorded.add(block)
+    call.kept.put(block, k.index_select(2, at), v.index_select(2, at))
+    call.seen.add(block)
     # The positions are in already.
     return {"q": q, "k": k, "pe": None}
 
@@ -67,7 +73,7 @@ def _record(q: Tensor, k: Tensor, v: Tensor, pe: Tensor, extra_options: Options,
 def _keep_output(args: Options, extra: Options) -> Options:
     call = args["transformer_options"][KNOWN_TOKENS_KEY]
     out = extra["original_block"](args)
-    call.kept.output = out["img"].index_select(1, call.split.known + call.text)
+    call.kept.put_output(out["img"].index_select(1, call.split.known + call.text))
     return out
 
 
@@ -78,9 +84,11 @@ def _take_open(inputs: Options) -> Options:
 
 
 def _attend_to_known(q: Tensor, k: Tensor, v: Tensor, pe: Tensor, extra_options: Options, **_: Any) -> Options:
-    kept, block = extra_options[KNOWN_TOKENS_KEY].kept, _block(extra_options)
+    call, block = extra_options[KNOWN_TOKENS_KEY], _block(extra_options)
+    keys, values = call.kept.at(block, v.device)
+    call.seen.add(block)
     q, k = apply_rope(q, k, pe)
-    return {"q": q, "k": torch.cat((k, kept.keys[block]), 2), "v": torch.cat((v, kept.values[block]), 2), "pe": None}
+    return {"q": q, "k": torch.cat((k, keys), 2), "v": torch.cat((v, values), 2), "pe": None}
 
 
 def _put_back(args: Options, extra: Options) -> Options:
@@ -91,7 +99,7 @@ def _put_back(args: Options, extra: Options) -> Options:
     whole = out.new_empty(out.shape[0], call.text + call.split.total, out.shape[2])
     whole[:, : call.text] = out[:, : call.text]
     whole[:, call.text + call.split.open] = out[:, call.text :]
-    whole[:, call.text + call.split.known] = call.kept.output
+    whole[:, call.text + call.split.known] = call.kept.output_at(out.device)
     return {"img": whole}
 
 

@@ -1,33 +1,41 @@
-"""A model whose sampling runs reuse known tokens. Any sampler works with it unchanged: it learns the mask from the run."""
+"""A model whose sampling runs reuse known tokens. Samplers work with it unchanged: it learns the mask from the run."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import comfy.ldm.flux.layers
 import comfy.ldm.flux.model
 import comfy.model_base
+import comfyui_version
 from comfy.patcher_extension import WrappersMP
 from torch import Tensor
 
 from ...known_tokens.control import ReuseSettings
+from ...known_tokens.report import NOTHING_KNOWN, NOTHING_OPEN
 from ...known_tokens.tokens import known_tokens
 from .attention import KNOWN_TOKENS_KEY
+from .foreign import CallInputs
 from .run import KnownTokensRun
+
+Tell = Callable[[str], None]
+"""Shows a note to the user."""
 
 
 class ReuseError(ValueError):
     """The model's tokens cannot be reused."""
 
 
-def reuse_known_tokens(model: Any, settings: ReuseSettings) -> Any:
+def reuse_known_tokens(model: Any, settings: ReuseSettings, tell: Tell = lambda _: None) -> Any:
     """A clone of the model that computes known tokens in some steps only.
 
     Raises:
-        ReuseError: the model is no FLUX.1.
+        ReuseError: the model is no FLUX.1, or ComfyUI is too old.
     """
     patch = _flux(model).patch_size
     clone = model.clone()
     clone.remove_wrappers_with_key(WrappersMP.OUTER_SAMPLE, KNOWN_TOKENS_KEY)
-    clone.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, KNOWN_TOKENS_KEY, _Reuse(settings, patch).on_sample)
+    clone.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, KNOWN_TOKENS_KEY, _Reuse(settings, patch, tell).on_sample)
     return clone
 
 
@@ -41,13 +49,25 @@ def _flux(model: Any) -> Any:
             f"The model is {type(model.model).__name__}, expected a FLUX.1 such as flux1-fill-dev.safetensors. Leave "
             "this node out for other models."
         )
+    if not _shows_attention():
+        raise ReuseError(
+            f"FLUX of ComfyUI {comfyui_version.__version__} does not hand its attention to patches (attn1_patch), so "
+            "no tokens can be reused. Update ComfyUI, or leave this node out."
+        )
     return flux
+
+
+def _shows_attention() -> bool:
+    """By the names that its blocks use: there is no other sign."""
+    block = comfy.ldm.flux.layers.SingleStreamBlock.forward
+    return "attn1_patch" in block.__code__.co_consts
 
 
 @dataclass(frozen=True)
 class _Reuse:
     settings: ReuseSettings
     patch: int
+    tell: Tell
 
     def on_sample(
         self,
@@ -61,14 +81,53 @@ class _Reuse:
         **kwargs: Any,
     ) -> Tensor:
         """The OUTER_SAMPLE wrapper."""
-        if denoise_mask is None or self.settings.refresh_every == 1:
-            return executor(noise, latent, sampler, sigmas, denoise_mask, *args, **kwargs)
-        known = known_tokens(denoise_mask, self.patch)
-        run = KnownTokensRun(self.settings, known, latent.shape, sigmas)
-        # The host copies the options for each run, so the wrapper ends with the run and no other run meets it.
-        wrappers = executor.class_obj.model_options["transformer_options"].setdefault("wrappers", {})
-        wrappers.setdefault(WrappersMP.CALC_COND_BATCH, {})[KNOWN_TOKENS_KEY] = [run.on_evaluation]
+        guider, rest = executor.class_obj, (sampler, sigmas, denoise_mask, *args)
+        run = self._run(guider, latent, sigmas, denoise_mask)
+        if run is None:
+            return executor(noise, latent, *rest, **kwargs)
+        _wrap(guider, run)
         try:
-            return executor(noise, latent, sampler, sigmas, denoise_mask, *args, **kwargs)
+            result = executor(noise, latent, *rest, **kwargs)
         finally:
             run.close()
+        self.tell(run.tally.text())
+        return result
+
+    def _run(self, guider: Any, latent: Tensor, sigmas: Tensor, mask: Tensor | None) -> KnownTokensRun | None:
+        """None where every step is in full, which the user is told unless it was asked for."""
+        if self.settings.refresh_every == 1:
+            return None
+        if latent.ndim != 4 or len(sigmas) < 2:
+            self.tell(NOTHING_KNOWN)
+            return None
+        whole = latent.new_ones(latent.shape) if mask is None else mask
+        known = known_tokens(whole, self.patch)
+        references = _reference_tokens(guider.conds, self.patch)
+        if not known.any() and not references:
+            self.tell(NOTHING_KNOWN)
+            return None
+        if known.all():
+            self.tell(NOTHING_OPEN)
+            return None
+        return KnownTokensRun(self.settings, known, self.patch, latent.shape, sigmas, references)
+
+
+def _reference_tokens(conds: Any, patch: int) -> int:
+    """Of the conditioning that has most."""
+    found = [
+        CallInputs(None, {"ref_latents": cond.get("reference_latents")}).reference_tokens(patch)
+        for group in conds.values()
+        for cond in group
+    ]
+    return max(found, default=0)
+
+
+def _wrap(guider: Any, run: KnownTokensRun) -> None:
+    """Put the run's wrappers into its options, which the host copies for each run: they end with it, and no other run
+    meets them."""
+    options = guider.model_options
+    if "denoise_mask_function" in options:
+        options["denoise_mask_function"] = run.observing(options["denoise_mask_function"])
+    wrappers = options["transformer_options"].setdefault("wrappers", {})
+    wrappers.setdefault(WrappersMP.CALC_COND_BATCH, {})[KNOWN_TOKENS_KEY] = [run.on_evaluation]
+    wrappers.setdefault(WrappersMP.PREPARE_SAMPLING, {})[KNOWN_TOKENS_KEY] = [run.on_prepare]

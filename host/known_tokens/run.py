@@ -3,98 +3,108 @@
 The run decides at each evaluation, before the host splits it into calls by conditioning, and the calls follow it.
 """
 
-from collections.abc import Hashable
-from dataclasses import dataclass
+from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 import torch
-from comfy.patcher_extension import WrappersMP
 from torch import Tensor
 
 from ...known_tokens.control import Control, Extent, ReuseSettings
+from ...known_tokens.report import ReuseTally
 from ...known_tokens.store import KnownStore
-from ...known_tokens.tokens import TokenSplit
-from .attention import KNOWN_TOKENS_KEY, KnownTokensCall, Options, recording_options, short_options
+from ...known_tokens.tokens import TokenSplit, known_tokens
+from ..compiled import uncompiled
+from .attention import Options
+from .calls import EvaluationCalls
+from .memory import enlarged, fits_on_device, store_bytes
+
+COST_KEY = "icedit_model_cost"
+"""In transformer options: a function that is told what each evaluation took, in plain evaluations."""
 
 
 class KnownTokensRun:
     """Full and short evaluations of one sampling run over latents of `shape`, `b c h w`."""
 
-    def __init__(self, settings: ReuseSettings, known: Tensor, shape: torch.Size, sigmas: Tensor) -> None:
-        self._known, self._shape = known, shape
+    def __init__(
+        self,
+        settings: ReuseSettings,
+        known: Tensor,
+        patch: int,
+        shape: torch.Size,
+        sigmas: Tensor,
+        references: int = 0,
+    ) -> None:
+        self._known, self.patch, self._shape, self._references = known, patch, shape, references
         self._control = Control(settings, sigmas[:-1].tolist())
-        self._store = KnownStore()
+        self.store = KnownStore()
+        self.tally = ReuseTally()
         self._splits: dict[tuple[torch.device, int], TokenSplit] = {}
+        self._rows = shape[0]
+        self._placed = self._uncompiled = self._reopened = False
 
     def close(self) -> None:
         """Free what is kept."""
-        self._store.clear()
+        self.store.clear()
+        self._splits.clear()
+
+    def on_prepare(self, executor: Any, model: Any, noise_shape: Any, conds: Any, *args: Any, **kwargs: Any) -> Any:
+        """The PREPARE_SAMPLING wrapper: the host loads the model so that there is room for what is kept."""
+        tokens = int(self._known.sum()) + self._references
+        nbytes = store_bytes(model.model, noise_shape[0] * sum(map(len, conds.values())), tokens)
+        return executor(model, enlarged(noise_shape, model.model, nbytes), conds, *args, **kwargs)
 
     def on_evaluation(
         self, executor: Any, model: Any, conds: Any, x: Tensor, timestep: Tensor, model_options: Options
     ) -> Any:
         """The CALC_COND_BATCH wrapper."""
         if x.shape != self._shape:
+            # A part of the picture, as context windows make them.
             return executor(model, conds, x, timestep, model_options)
         sigma = float(timestep[0])
-        evaluation = _Evaluation(self, self._control.extent(sigma))
-        outputs = executor(model, conds, x, timestep, evaluation.options(model_options))
-        if evaluation.recorded:
+        self._rows = len(x) * sum(len(cond) for cond in conds if cond)
+        calls = EvaluationCalls(self, Extent.FULL if self._reopened else self._control.extent(sigma))
+        with uncompiled() if self._uncompiled else nullcontext():
+            outputs = executor(model, conds, x, timestep, calls.options(model_options))
+        if calls.recorded:
             self._control.refreshed(sigma)
+        self._count(calls, model_options)
         return outputs
 
-    def split(self, device: torch.device, extra: int) -> TokenSplit:
-        """The tokens of a call with so many tokens behind the picture's."""
-        if (device, extra) not in self._splits:
-            self._splits[device, extra] = TokenSplit.of(self._known.to(device), extra)
-        return self._splits[device, extra]
+    def _count(self, calls: EvaluationCalls, model_options: Options) -> None:
+        work = self.tally.add(calls.shares, calls.foreign)
+        self.tally.nbytes = max(self.tally.nbytes, self.store.nbytes)
+        if told := model_options["transformer_options"].get(COST_KEY):
+            told(work)
 
-    @property
-    def store(self) -> KnownStore:
-        return self._store
+    def observing(self, mask_function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+        """Nodes such as Differential Diffusion change the noise mask from step to step, and may open what it kept."""
 
+        def observed(sigma: Tensor, denoise_mask: Tensor, extra_options: Options) -> Tensor:
+            mask = mask_function(sigma, denoise_mask, extra_options=extra_options)
+            now = known_tokens(mask, self.patch)
+            self._reopened = bool((self._known.to(now.device) & ~now).any())
+            return mask
 
-@dataclass
-class _Evaluation:
-    """One evaluation: the wrapper of its model calls, which several GPUs make in threads of their own."""
+        return observed
 
-    run: KnownTokensRun
-    extent: Extent
-    recorded: bool = False
+    # What the calls of an evaluation ask for.
 
-    def options(self, model_options: Options) -> Options:
-        """Model options with our APPLY_MODEL wrapper inside all others, so that it sees what they add."""
-        options = model_options["transformer_options"]
-        wrappers = options.get("wrappers", {})
-        applied = wrappers.get(WrappersMP.APPLY_MODEL, {})
-        wrappers = {**wrappers, WrappersMP.APPLY_MODEL: {**applied, KNOWN_TOKENS_KEY: [self.on_call]}}
-        return {**model_options, "transformer_options": {**options, "wrappers": wrappers}}
+    def split(self, x: Tensor, extra: int) -> TokenSplit | None:
+        """The tokens of a call with so many tokens behind the picture's; None for a part of the picture."""
+        if x.shape[1:] != self._shape[1:]:
+            return None
+        if (x.device, extra) not in self._splits:
+            self._splits[x.device, extra] = TokenSplit.of(self._known.to(x.device), extra)
+        return self._splits[x.device, extra]
 
-    def on_call(
-        self,
-        executor: Any,
-        x: Tensor,
-        t: Tensor,
-        c_concat: Tensor | None = None,
-        c_crossattn: Tensor | None = None,
-        control: Any = None,
-        transformer_options: Options | None = None,
-        **kwargs: Any,
-    ) -> Tensor:
-        """The APPLY_MODEL wrapper."""
-        options = transformer_options or {}
-        assert c_crossattn is not None
-        flux = executor.class_obj.diffusion_model
-        split = self.run.split(x.device, 0)
-        conds: list[Hashable] = options["uuids"]
-        last = len(flux.single_blocks) - 1
-        kept = self.run.store.of(conds) if self.extent is Extent.SHORT else None
-        if kept is not None:
-            call = KnownTokensCall(split, c_crossattn.shape[1], kept)
-            return executor(x, t, c_concat, c_crossattn, control, short_options(options, call, last), **kwargs)
-        call = KnownTokensCall(split, c_crossattn.shape[1], self.run.store.to_fill(conds))
-        output = executor(x, t, c_concat, c_crossattn, control, recording_options(options, call, last), **kwargs)
-        if call.recorded:
-            self.run.store.keep(conds, call.kept)
-            self.recorded = True
-        return output
+    def make_room(self, model: Any, x: Tensor, split: TokenSplit) -> None:
+        """Decide once where tokens are kept."""
+        if self._placed:
+            return
+        self._placed = True
+        nbytes = store_bytes(model, self._rows, len(split.known))
+        self.store.in_ram = self.tally.in_ram = not fits_on_device(model, x, nbytes)
+
+    def run_uncompiled(self) -> None:
+        self._uncompiled = True
