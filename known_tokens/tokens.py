@@ -1,5 +1,6 @@
 """Which of a picture's tokens are known: the sampler puts the source back there, whatever the model says."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -43,3 +44,9 @@ def known_tokens(mask: Tensor, patch: int) -> Tensor:
     whole = functional.pad(mask, padding, mode="circular") if any(padding) else mask
     opened = functional.max_pool2d(whole.abs().amax(dim=(0, 1))[None], patch)[0]
     return opened == 0
+
+
+def pixels(tokens: Tensor, patch: int, size: Sequence[int]) -> Tensor:
+    """A mask of tokens `rows columns` over the latent's pixels `h w`."""
+    height, width = size
+    return tokens.repeat_interleave(patch, 0).repeat_interleave(patch, 1)[:height, :width]

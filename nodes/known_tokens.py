@@ -4,7 +4,7 @@ from comfy_api.latest import io
 
 from ..host import node_notes
 from ..host.known_tokens import model as reuse
-from ..known_tokens.control import ReuseSettings
+from ..known_tokens.control import ReuseSettings, Unchanged
 from .types import CATEGORY
 
 
@@ -35,12 +35,29 @@ class ReuseKnownTokens(io.ComfyNode):
                     max=10000,
                     tooltip="So many steps at the beginning, where most changes, are computed in full.",
                 ),
+                io.Combo.Input(
+                    "unchanged",
+                    options=[choice.value for choice in Unchanged],
+                    default=Unchanged.MASKED.value,
+                    tooltip="What is known: what the noise mask keeps, or also what the edit turns out not to touch, "
+                    "found after the first steps. That then comes out as in the source.",
+                ),
+                io.Float.Input(
+                    "skip_steps",
+                    default=0.0,
+                    min=0.0,
+                    max=1.0,
+                    step=0.001,
+                    optional=True,
+                    tooltip="Leaves whole steps out where the result can be foretold, up to this error. 0 leaves none "
+                    "out, 0.003 changes little, 0.01 is faster.",
+                ),
             ],
             outputs=[io.Model.Output(display_name="model", tooltip="For the sampler.")],
             hidden=[io.Hidden.unique_id],
         )
 
     @classmethod
-    def execute(cls, model, refresh_every, first_steps) -> io.NodeOutput:
-        settings = ReuseSettings(refresh_every, first_steps)
+    def execute(cls, model, refresh_every, first_steps, unchanged, skip_steps=0.0) -> io.NodeOutput:
+        settings = ReuseSettings(refresh_every, first_steps, Unchanged(unchanged), skip_steps)
         return io.NodeOutput(reuse.reuse_known_tokens(model, settings, node_notes.later(cls)))

@@ -36,7 +36,7 @@ def sampled(host, models, edit):
 @pytest.fixture
 def reusing(host, models):
     def node(model=None, **changes):
-        inputs = {"refresh_every": 3, "first_steps": 2}
+        inputs = {"refresh_every": 3, "first_steps": 2, "unchanged": "masked"}
         return host.call("ReuseKnownTokens", model=model or models["model"], **inputs | changes)[0]
 
     return node

@@ -11,7 +11,7 @@ import comfyui_version
 from comfy.patcher_extension import WrappersMP
 from torch import Tensor
 
-from ...known_tokens.control import ReuseSettings
+from ...known_tokens.control import ReuseSettings, Unchanged
 from ...known_tokens.report import NOTHING_KNOWN, NOTHING_OPEN
 from ...known_tokens.tokens import known_tokens
 from .attention import KNOWN_TOKENS_KEY
@@ -94,22 +94,36 @@ class _Reuse:
         return result
 
     def _run(self, guider: Any, latent: Tensor, sigmas: Tensor, mask: Tensor | None) -> KnownTokensRun | None:
-        """None where every step is in full, which the user is told unless it was asked for."""
-        if self.settings.refresh_every == 1:
+        """None where nothing can be saved, which the user is told unless it was asked for."""
+        if self.settings.idle:
             return None
         if latent.ndim != 4 or len(sigmas) < 2:
             self.tell(NOTHING_KNOWN)
             return None
-        whole = latent.new_ones(latent.shape) if mask is None else mask
-        known = known_tokens(whole, self.patch)
+        masked = known_tokens(latent.new_ones(latent.shape) if mask is None else mask, self.patch)
         references = _reference_tokens(guider.conds, self.patch)
-        if not known.any() and not references:
-            self.tell(NOTHING_KNOWN)
-            return None
-        if known.all():
+        if masked.all():
             self.tell(NOTHING_OPEN)
             return None
-        return KnownTokensRun(self.settings, known, self.patch, latent.shape, sigmas, references)
+        looks = self.settings.unchanged is Unchanged.FOUND and self.settings.refresh_every > 1
+        notes = [] if looks or masked.any() or references else [NOTHING_KNOWN]
+        if notes and not self.settings.skip_steps:
+            self.tell(NOTHING_KNOWN)
+            return None
+        run = KnownTokensRun(self.settings, masked, self.patch, latent.shape, sigmas, references)
+        run.tally.notes += notes + _cautions(self.settings, len(sigmas) - 1)
+        if looks:
+            # On another device than the model's until the host has moved it, as the latent itself.
+            source = guider.model_patcher.model.process_latent_in(latent) if bool(latent.any()) else latent
+            run.look_for_unchanged(source.float().to(guider.model_patcher.load_device))
+        return run
+
+
+def _cautions(settings: ReuseSettings, steps: int) -> list[str]:
+    if settings.refresh_every < steps:
+        return []
+    given = f"refresh_every is {settings.refresh_every} and there are {steps} steps"
+    return [f"{given}, so known tokens are computed in the first ones only."]
 
 
 def _reference_tokens(conds: Any, patch: int) -> int:

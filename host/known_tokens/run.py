@@ -3,7 +3,8 @@
 The run decides at each evaluation, before the host splits it into calls by conditioning, and the calls follow it.
 """
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Hashable
 from contextlib import nullcontext
 from typing import Any
 
@@ -11,9 +12,11 @@ import torch
 from torch import Tensor
 
 from ...known_tokens.control import Control, Extent, ReuseSettings
+from ...known_tokens.forecast import Forecast
 from ...known_tokens.report import ReuseTally
 from ...known_tokens.store import KnownStore
-from ...known_tokens.tokens import TokenSplit, known_tokens
+from ...known_tokens.tokens import TokenSplit, known_tokens, pixels
+from ...known_tokens.unchanged import UnchangedTokens
 from ..compiled import uncompiled
 from .attention import Options
 from .calls import EvaluationCalls
@@ -24,34 +27,47 @@ COST_KEY = "icedit_model_cost"
 
 
 class KnownTokensRun:
-    """Full and short evaluations of one sampling run over latents of `shape`, `b c h w`."""
+    """Full and short evaluations of one sampling run, and those left out, over latents `b c h w` of `shape`.
+
+    `masked`: the tokens that the noise mask keeps, `rows columns`. `references`: known ones behind the picture's.
+    """
 
     def __init__(
-        self,
-        settings: ReuseSettings,
-        known: Tensor,
-        patch: int,
-        shape: torch.Size,
-        sigmas: Tensor,
-        references: int = 0,
+        self, settings: ReuseSettings, masked: Tensor, patch: int, shape: torch.Size, sigmas: Tensor, references: int
     ) -> None:
-        self._known, self.patch, self._shape, self._references = known, patch, shape, references
-        self._control = Control(settings, sigmas[:-1].tolist())
-        self.store = KnownStore()
-        self.tally = ReuseTally()
-        self._splits: dict[tuple[torch.device, int], TokenSplit] = {}
+        self._settings, self._masked, self.patch, self._shape = settings, masked, patch, shape
+        self._references = references
+        self._control = Control(settings, sigmas.tolist())
+        self._forecast, self._whole = Forecast(), Forecast()
+        self._unchanged: UnchangedTokens | None = None
+        self.store, self.tally = KnownStore(), ReuseTally()
         self._rows = shape[0]
-        self._placed = self._uncompiled = self._reopened = False
+        self._uncompiled = self._reopened = False
+        self._set_known(masked)
+
+    def _set_known(self, known: Tensor) -> None:
+        self._known = known
+        self._splits: dict[tuple[torch.device, int], TokenSplit] = {}
+        self._opened = pixels(~known, self.patch, self._shape[-2:])
+        self._placed = False
+        self.store.clear()
 
     def close(self) -> None:
         """Free what is kept."""
         self.store.clear()
-        self._splits.clear()
+        self._forecast.clear()
+        self._whole.clear()
+        self._unchanged = None
+
+    def look_for_unchanged(self, source: Tensor) -> None:
+        """Also leave out what turns out as in the source, a latent `b c h w` as the model sees it."""
+        self._unchanged = UnchangedTokens(source, self._masked, self.patch)
 
     def on_prepare(self, executor: Any, model: Any, noise_shape: Any, conds: Any, *args: Any, **kwargs: Any) -> Any:
         """The PREPARE_SAMPLING wrapper: the host loads the model so that there is room for what is kept."""
-        tokens = int(self._known.sum()) + self._references
-        nbytes = store_bytes(model.model, noise_shape[0] * sum(map(len, conds.values())), tokens)
+        tokens = self._masked if self._unchanged is None else torch.ones_like(self._masked)
+        rows = noise_shape[0] * sum(map(len, conds.values()))
+        nbytes = store_bytes(model.model, rows, int(tokens.sum()) + self._references)
         return executor(model, enlarged(noise_shape, model.model, nbytes), conds, *args, **kwargs)
 
     def on_evaluation(
@@ -61,15 +77,45 @@ class KnownTokensRun:
         if x.shape != self._shape:
             # A part of the picture, as context windows make them.
             return executor(model, conds, x, timestep, model_options)
-        sigma = float(timestep[0])
-        self._rows = len(x) * sum(len(cond) for cond in conds if cond)
-        calls = EvaluationCalls(self, Extent.FULL if self._reopened else self._control.extent(sigma))
+        sigma, active = float(timestep[0]), _active(conds, float(timestep[0]))
+        expected = self._forecast.expected_error(sigma, active) if self._settings.skip_steps else math.inf
+        extent = self._control.extent(sigma, math.inf if self._reopened else expected)
+        if extent is Extent.LEFT_OUT:
+            self._count(EvaluationCalls(self, extent), model_options)
+            return self._forecast.outputs(sigma)
+        if self._reopened:
+            extent = Extent.FULL
+        if extent is Extent.FULL and self._unchanged is not None and self._control.settling(sigma):
+            self._refine(self._unchanged)
+        self._rows = len(x) * len(active)
+        calls = EvaluationCalls(self, extent)
         with uncompiled() if self._uncompiled else nullcontext():
             outputs = executor(model, conds, x, timestep, calls.options(model_options))
         if calls.recorded:
             self._control.refreshed(sigma)
         self._count(calls, model_options)
+        outputs = self._as_found(outputs, sigma, active, extent)
+        if self._settings.skip_steps:
+            self._forecast.computed(sigma, outputs, active, self._opened.to(x.device))
         return outputs
+
+    def _refine(self, unchanged: "UnchangedTokens") -> None:
+        known = unchanged.known()
+        if not torch.equal(known, self._known):
+            self._set_known(known)
+
+    def _as_found(self, outputs: list[Tensor], sigma: float, active: Hashable, extent: Extent) -> list[Tensor]:
+        """In a short evaluation unchanged tokens go on as evaluations in full had them."""
+        unchanged = self._unchanged
+        if unchanged is None:
+            return outputs
+        if extent is Extent.FULL:
+            unchanged.see(outputs[0])
+            self._whole.computed(sigma, outputs, active, self._opened.to(outputs[0].device))
+            return outputs
+        opened = self._opened.to(outputs[0].device)
+        gone_on = self._whole.outputs(sigma, reach=1.0)
+        return [torch.where(opened, output, on) for output, on in zip(outputs, gone_on, strict=True)]
 
     def _count(self, calls: EvaluationCalls, model_options: Options) -> None:
         work = self.tally.add(calls.shares, calls.foreign)
@@ -83,7 +129,7 @@ class KnownTokensRun:
         def observed(sigma: Tensor, denoise_mask: Tensor, extra_options: Options) -> Tensor:
             mask = mask_function(sigma, denoise_mask, extra_options=extra_options)
             now = known_tokens(mask, self.patch)
-            self._reopened = bool((self._known.to(now.device) & ~now).any())
+            self._reopened = bool((self._masked.to(now.device) & ~now).any())
             return mask
 
         return observed
@@ -92,7 +138,8 @@ class KnownTokensRun:
 
     def split(self, x: Tensor, extra: int) -> TokenSplit | None:
         """The tokens of a call with so many tokens behind the picture's; None for a part of the picture."""
-        if x.shape[1:] != self._shape[1:]:
+        nothing = self._settings.refresh_every == 1 or not (extra or self._known.any())
+        if nothing or x.shape[1:] != self._shape[1:]:
             return None
         if (x.device, extra) not in self._splits:
             self._splits[x.device, extra] = TokenSplit.of(self._known.to(x.device), extra)
@@ -108,3 +155,13 @@ class KnownTokensRun:
 
     def run_uncompiled(self) -> None:
         self._uncompiled = True
+
+
+def _active(conds: Any, sigma: float) -> tuple[Hashable, ...]:
+    """The conditionings that count at this noise level."""
+    found = [cond for group in conds for cond in group or ()]
+    return tuple(
+        cond.get("uuid")
+        for cond in found
+        if cond.get("timestep_start", math.inf) >= sigma >= cond.get("timestep_end", 0.0)
+    )
