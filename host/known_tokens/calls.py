@@ -11,6 +11,7 @@ from ...known_tokens.control import Extent
 from ...known_tokens.store import KnownStore
 from ...known_tokens.tokens import TokenSplit
 from ..compiled import has_compiled_blocks, is_compiled
+from ..model_cost import EXTENT_KEY
 from .attention import KNOWN_TOKENS_KEY, KnownTokensCall, Options, recording_options, short_options
 from .foreign import CallInputs, foreign_patch
 
@@ -50,13 +51,21 @@ class EvaluationCalls:
     recorded: bool = False
     foreign: str | None = None
 
+    @property
+    def answered_outside(self) -> bool:
+        """The model was not called: whoever samples gave an answer that it had recorded."""
+        return not self.shares
+
     def options(self, model_options: Options) -> Options:
         """Model options with our APPLY_MODEL wrapper as the last one."""
         options = model_options["transformer_options"]
         wrappers = options.get("wrappers", {})
         applied = wrappers.get(WrappersMP.APPLY_MODEL, {})
         wrappers = {**wrappers, WrappersMP.APPLY_MODEL: {**applied, KNOWN_TOKENS_KEY: [self.on_call]}}
-        return {**model_options, "transformer_options": {**options, "wrappers": wrappers}}
+        return {
+            **model_options,
+            "transformer_options": {**options, "wrappers": wrappers, EXTENT_KEY: self.extent.value},
+        }
 
     def on_call(
         self,

@@ -143,5 +143,7 @@ def _wrap(guider: Any, run: KnownTokensRun) -> None:
     if "denoise_mask_function" in options:
         options["denoise_mask_function"] = run.observing(options["denoise_mask_function"])
     wrappers = options["transformer_options"].setdefault("wrappers", {})
-    wrappers.setdefault(WrappersMP.CALC_COND_BATCH, {})[KNOWN_TOKENS_KEY] = [run.on_evaluation]
+    # Outside all others: what an early filter answers from its recordings counts as evaluated.
+    evaluating = {KNOWN_TOKENS_KEY: [run.on_evaluation]}
+    wrappers[WrappersMP.CALC_COND_BATCH] = evaluating | wrappers.get(WrappersMP.CALC_COND_BATCH, {})
     wrappers.setdefault(WrappersMP.PREPARE_SAMPLING, {})[KNOWN_TOKENS_KEY] = [run.on_prepare]

@@ -18,12 +18,10 @@ from ...known_tokens.store import KnownStore
 from ...known_tokens.tokens import TokenSplit, known_tokens, pixels
 from ...known_tokens.unchanged import UnchangedTokens
 from ..compiled import uncompiled
+from ..model_cost import COST_KEY
 from .attention import Options
 from .calls import EvaluationCalls
 from .memory import enlarged, fits_on_device, store_bytes
-
-COST_KEY = "icedit_model_cost"
-"""In transformer options: a function that is told what each evaluation took, in plain evaluations."""
 
 
 class KnownTokensRun:
@@ -91,9 +89,10 @@ class KnownTokensRun:
         calls = EvaluationCalls(self, extent)
         with uncompiled() if self._uncompiled else nullcontext():
             outputs = executor(model, conds, x, timestep, calls.options(model_options))
-        if calls.recorded:
+        if calls.recorded or (calls.answered_outside and extent is Extent.FULL):
             self._control.refreshed(sigma)
-        self._count(calls, model_options)
+        if not calls.answered_outside:
+            self._count(calls, model_options)
         outputs = self._as_found(outputs, sigma, active, extent)
         if self._settings.skip_steps:
             self._forecast.computed(sigma, outputs, active, self._opened.to(x.device))
