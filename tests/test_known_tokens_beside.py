@@ -85,7 +85,7 @@ def test_other_nodes_patches(sampled, reusing, models, said, kind):  # noqa: F81
     def scaled(model):
         clone = model.clone()
         if kind == "attn1_patch":
-            clone.set_model_attn1_patch(lambda q, k, v, **_: {"v": 2 * v})
+            clone.set_model_attn1_patch(lambda *qkv, **_: {"v": 2 * qkv[2]})
         elif kind == "attn1_output_patch":
             clone.set_model_attn1_output_patch(lambda attention, _: 2 * attention)
         elif kind == "post_input":
@@ -133,7 +133,7 @@ def test_in_context_inversion(host, sampled, reusing, said):  # noqa: F811
     plain = sampled(inverted, **given)
     assert 0 < off(sampled(reusing(inverted), **given), plain) < 0.1
     assert "4 evaluations ran as without this node" in said[0] and " 0 short ones" not in said[0]
-    after, other, _ = host.call("InContextInversion", **base | {"model": reusing(base["model"])}, **settings)
+    after, *_ = host.call("InContextInversion", **base | {"model": reusing(base["model"])}, **settings)
     assert torch.equal(sampled(after, **given), sampled(reusing(inverted), **given))
 
 
@@ -152,7 +152,7 @@ def test_differential_diffusion(host, models, sampled, reusing, said):  # noqa: 
 def test_a_mask_that_opens_what_it_kept(host, models, sampled, reusing, said):  # noqa: F811
     model = models["model"].clone()
     model.set_model_denoise_mask_function(
-        lambda sigma, denoise_mask, extra_options: torch.ones_like(denoise_mask) if sigma[0] < 0.8 else denoise_mask
+        lambda sigma, denoise_mask, **_: torch.ones_like(denoise_mask) if sigma[0] < 0.8 else denoise_mask
     )
     plain = sampled(model)
     reused = sampled(reusing(model, first_steps=1, refresh_every=100))
@@ -174,7 +174,7 @@ class TestReferences:
         extra = {"reference_latents": references} | ({"reference_latents_method": method} if method else {})
         return with_extra(edit, **extra)
 
-    @pytest.mark.parametrize(("count", "method"), [(1, None), (2, "index"), (1, "index_timestep_zero")])
+    @pytest.mark.parametrize(("count", "method"), [(1, None), (2, "index")])
     @pytest.mark.parametrize("masked", [False, True])
     def test_short_calls(self, edit, kontext, twice, reusing, said, count, method, masked):  # noqa: F811
         given = self.given(edit, count, method)
@@ -192,34 +192,41 @@ class TestReferences:
 
 
 class TestCompiled:
-    @pytest.fixture(autouse=True)
-    def _fresh(self):
-        torch._dynamo.reset()
-        yield
-        torch._dynamo.reset()
-
-    def graphs(self):
-        return torch._dynamo.utils.counters["stats"]["unique_graphs"]
+    """The host has compiled code ignore transformer options: one compiled for full calls would run for short ones."""
 
     @pytest.mark.parametrize("order", ["before", "after"])
-    def test_the_whole_model(self, host, models, sampled, reusing, order):  # noqa: F811
-        expected = sampled(reusing())
-
+    def test_the_whole_model_runs_uncompiled(self, host, models, sampled, reusing, said, order):  # noqa: F811
         def compiled(model):
-            return host.call("TorchCompileModel", model=model, backend="eager")[0]
+            return host.call("TorchCompileModel", model=model, backend="inductor")[0]
 
         model = reusing(compiled(models["model"])) if order == "before" else compiled(reusing())
-        assert off(sampled(model), expected) < EXACT
-        before = self.graphs()
-        assert before > 0
-        assert off(sampled(model, seed=4), sampled(reusing(), seed=4)) < EXACT
-        assert self.graphs() == before
+        before = torch._dynamo.utils.counters["stats"]["unique_graphs"]
+        assert torch.equal(sampled(model), sampled(reusing()))
+        assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == before
+        assert "The model ran uncompiled." in said[0] and "uncompiled" not in said[1]
 
-    def test_blocks_alone_run_uncompiled(self, models, sampled, reusing):  # noqa: F811
+    def test_compiled_blocks_run_uncompiled(self, models, sampled, reusing, said):  # noqa: F811
+        """Put in by a node that the host does not know; the first evaluation is spent on finding out."""
+        model = models["model"].clone()
+        block = model.get_model_object("diffusion_model.single_blocks.0")
+        model.add_object_patch("diffusion_model.single_blocks.0", torch.compile(block, backend="eager"))
+        torch._dynamo.reset()
+        assert off(sampled(reusing(model, first_steps=3)), sampled(reusing(first_steps=3))) < EXACT
+        assert "The model ran uncompiled." in said[0] and "6 MB" not in said[0]
+        torch._dynamo.reset()
+
+    def test_without_known_tokens_it_stays_compiled(self, models, sampled, reusing, said):  # noqa: F811
         from comfy_api.torch_helpers import set_torch_compile_wrapper
 
-        model = models["model"].clone()
-        set_torch_compile_wrapper(model, "eager", keys=["diffusion_model.single_blocks.0"])
-        expected = sampled(reusing(first_steps=3))
-        # The first evaluation is spent on finding out.
-        assert off(sampled(reusing(model, first_steps=3)), expected) < EXACT
+        model, calls = models["model"].clone(), [0]
+
+        def backend(graph, _):
+            calls[0] += 1
+            return graph.forward
+
+        torch._dynamo.reset()
+        set_torch_compile_wrapper(model, backend, keys=["diffusion_model.final_layer"])
+        sampled(reusing(model, refresh_every=1, skip_steps=0.01))
+        assert calls[0] > 0
+        assert "uncompiled" not in said[0]
+        torch._dynamo.reset()

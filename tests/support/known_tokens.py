@@ -1,5 +1,6 @@
 """What tests of reused tokens share: a sampler that asks twice for the same, and what a run said."""
 
+import itertools
 from typing import Any
 
 import torch
@@ -10,7 +11,7 @@ def asks_twice(found: list[torch.Tensor]) -> Any:
     import comfy.samplers
 
     def sample(model, x, sigmas, extra_args=None, callback=None, disable=None, **_):
-        for sigma, below in zip(sigmas[:-1], sigmas[1:], strict=True):
+        for sigma, below in itertools.pairwise(sigmas):
             batch = sigma.expand(len(x))
             answers = [model(x, batch, **(extra_args or {})) for _ in range(2)]
             found.extend(answers)
