@@ -280,6 +280,48 @@ def test_steps_are_left_out_where_they_can_be_foretold(sampled, reusing, said):
     assert "0 short ones" in said[2] and " 0 left out" not in said[2]
 
 
+def test_others_are_told_the_cost_and_ask_for_full_evaluations(models, sampled, reusing, said):
+    """The early filter repeats some evaluations, so these must not depend on what was kept."""
+    from comfy.patcher_extension import WrappersMP
+    from icedit.host.evaluations import COST_KEY, FULL_KEY
+
+    costs: list[float] = []
+
+    def outside(executor, model, conds, x, timestep, options):
+        told = {COST_KEY: costs.append, FULL_KEY: len(costs) == 3}
+        return executor(
+            model, conds, x, timestep, options | {"transformer_options": options["transformer_options"] | told}
+        )
+
+    model = models["model"].clone()
+    model.add_wrapper_with_key(WrappersMP.CALC_COND_BATCH, "outside", outside)
+    sampled(reusing(model))
+    assert costs == [1.0, 1.0, 0.75, 1.0, 0.75, 0.75]
+
+
+def test_after_a_replay_the_first_evaluation_is_full(models, sampled, reusing, said):
+    """What is replayed never reaches the run, so nothing is kept yet."""
+    from comfy.patcher_extension import WrappersMP
+
+    tape: list[list[torch.Tensor]] = []
+    answers = iter(())
+
+    def replay(executor, *args):
+        outputs = next(answers, None)
+        if outputs is None:
+            outputs = executor(*args)
+            tape.append([output.clone() for output in outputs])
+        return [output.clone() for output in outputs]
+
+    model = models["model"].clone()
+    model.add_wrapper_with_key(WrappersMP.CALC_COND_BATCH, "replay", replay)
+    plain = sampled(reusing(model, first_steps=4), steps=8)
+    answers = iter(tape[:4])
+    again = sampled(reusing(model, first_steps=4), steps=8)
+    assert "8 evaluations" not in said[1] and said[1].startswith("2 evaluations of the model in full, 2 short ones")
+    assert off(again, plain) < 0.1
+
+
 def test_a_model_that_is_no_flux(models, reusing):
     from types import SimpleNamespace
 

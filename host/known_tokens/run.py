@@ -18,12 +18,10 @@ from ...known_tokens.store import KnownStore
 from ...known_tokens.tokens import TokenSplit, known_tokens, pixels
 from ...known_tokens.unchanged import UnchangedTokens
 from ..compiled import can_run_uncompiled, uncompiled
+from ..evaluations import COST_KEY, FULL_KEY
 from .attention import Options
 from .calls import EvaluationCalls
 from .memory import enlarged, fits_on_device, store_bytes
-
-COST_KEY = "icedit_model_cost"
-"""In transformer options: a function that is told what each evaluation took, in plain evaluations."""
 
 
 class KnownTokensRun:
@@ -78,12 +76,13 @@ class KnownTokensRun:
             # A part of the picture, as context windows make them.
             return executor(model, conds, x, timestep, model_options)
         sigma, active = float(timestep[0]), _active(conds, float(timestep[0]))
+        whole = self._reopened or bool(model_options["transformer_options"].get(FULL_KEY))
         expected = self._forecast.expected_error(sigma, active) if self._settings.skip_steps else math.inf
-        extent = self._control.extent(sigma, math.inf if self._reopened else expected)
+        extent = self._control.extent(sigma, math.inf if whole else expected)
         if extent is Extent.LEFT_OUT:
             self._count(EvaluationCalls(self, extent), model_options)
             return self._forecast.outputs(sigma)
-        if self._reopened:
+        if whole:
             extent = Extent.FULL
         if extent is Extent.FULL and self._unchanged is not None and self._control.settling(sigma):
             self._refine(self._unchanged)
