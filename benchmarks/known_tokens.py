@@ -5,8 +5,8 @@
 `world`: held-out edits of the mini models' world, one seed, every way beside a plain run of the same edit: success,
 PSNR of the decoded right panel against the plain run, evaluations, and compute as a share of a plain run's 28
 evaluations. An evaluation counts as much as one at FLUX's width takes with so many of its picture tokens (SHORT_COST,
-measured by `step`). "panel": the whole right panel may change; "region": the box that the edit changes; "rough": photographic
-texture over both scenes, where the models have learned nothing, so PSNR alone counts.
+measured by `step`). "panel": the whole right panel may change; "region": the box that the edit changes; "rough":
+photographic texture over the scenes, of which the models have learned nothing, so there PSNR alone counts.
 `filter`: the early filter of six over a model that reuses, with decoding and judging, against one plain KSampler run.
 `step`: full width, few blocks, 512 x 512 panels, 256 text tokens, bfloat16: seconds of recording and short evaluations
 by the open share of the right panel, as ratios to plain ones in the same run (median, least, most).

@@ -4,6 +4,10 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
+from comfy.patcher_extension import WrappersMP
+
+COMPILE_KEY = "torch.compile"
+"""The host's key for the wrapper that puts compiled modules in for the time of a call."""
 
 
 def uncompiled() -> AbstractContextManager[Any]:
@@ -17,11 +21,16 @@ def uncompiled() -> AbstractContextManager[Any]:
     return set_stance("force_eager") if set_stance else nullcontext()
 
 
+def can_run_uncompiled() -> bool:
+    return hasattr(torch.compiler, "set_stance")
+
+
+def will_be_compiled(model: Any) -> bool:
+    """Whether a node such as the host's TorchCompileModel compiles this model, or parts of it."""
+    return bool(model.get_wrappers(WrappersMP.APPLY_MODEL, COMPILE_KEY))
+
+
 def is_compiled(network: Any) -> bool:
-    """Whether a diffusion model is compiled as a whole."""
-    return hasattr(network, "_orig_mod")
-
-
-def has_compiled_blocks(network: Any) -> bool:
-    """Whether blocks of a FLUX are compiled alone, and not the whole."""
-    return any(is_compiled(block) for block in (*network.double_blocks, *network.single_blocks))
+    """Whether a FLUX, or one of its blocks, is compiled."""
+    modules = (network, *network.double_blocks, *network.single_blocks)
+    return any(hasattr(module, "_orig_mod") for module in modules)

@@ -9,6 +9,7 @@ NOTHING_KNOWN = (
     "Nothing is known here, so every step is computed in full: the latent has no noise mask that keeps anything. "
     "Diptych Conditioning (ICEdit) gives one, Set Latent Noise Mask too."
 )
+UNCOMPILED = "The model ran uncompiled. With refresh_every 1 it stays compiled, and skip_steps still leaves steps out."
 NOTHING_OPEN = "The noise mask keeps the whole picture, so nothing is left out."
 
 

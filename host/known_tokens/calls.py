@@ -10,7 +10,7 @@ from torch import Tensor
 from ...known_tokens.control import Extent
 from ...known_tokens.store import KnownStore
 from ...known_tokens.tokens import TokenSplit
-from ..compiled import has_compiled_blocks, is_compiled
+from ..compiled import is_compiled
 from ..model_cost import EXTENT_KEY
 from .attention import KNOWN_TOKENS_KEY, KnownTokensCall, Options, recording_options, short_options
 from .foreign import CallInputs, foreign_patch
@@ -30,8 +30,8 @@ class CallPlan(Protocol):
         """Called before anything is kept."""
         ...
 
-    def run_uncompiled(self) -> None:
-        """Called when parts of the model are compiled alone: they could not tell full calls from short ones."""
+    def runs_uncompiled(self) -> bool:
+        """Asked when the model turns out to be compiled. From the next evaluation on it does, where torch can."""
         ...
 
 
@@ -98,8 +98,7 @@ class EvaluationCalls:
         self.foreign = self.foreign or foreign_patch(options)
         if split is None or not conds or text is None or foreign_patch(options):
             return None
-        if has_compiled_blocks(network):
-            self.plan.run_uncompiled()
+        if is_compiled(network) and not self.plan.runs_uncompiled():
             return None
         picture, last, words = split.total - extra, len(network.single_blocks) - 1, text.shape[1]
         blocks = len(network.double_blocks) + len(network.single_blocks)
@@ -113,7 +112,7 @@ class EvaluationCalls:
             self.plan.make_room(model, x, split)
             call = KnownTokensCall(split, words, blocks, self.plan.store.to_fill(conds), records=True)
             options = recording_options(options, call, last)
-        return call, conds, options, inputs.marked(call.records) if is_compiled(network) else inputs
+        return call, conds, options, inputs
 
     def _count(self, call: KnownTokensCall, conds: list[Hashable]) -> None:
         if not call.seen:

@@ -11,8 +11,6 @@ from ...known_tokens.tokens import TokenSplit
 
 Options = dict[str, Any]
 
-MARK = "icedit_extent"
-
 
 def foreign_patch(options: Options) -> str | None:
     """The kind of a patch of another node that sees tokens by their place, or changes them; None if there is none."""
@@ -59,11 +57,6 @@ class CallInputs:
         mask = self.extra.get("attention_mask")
         changed = {} if mask is None else {"attention_mask": _short_mask(mask, split, text)}
         return CallInputs(control or None, {**self.extra, **changed})
-
-    def marked(self, records: bool) -> "CallInputs":
-        """Says what kind of call it is outside the transformer options, of which the host's TorchCompileModel lets no
-        change recompile: full and short calls then get code of their own. FLUX ignores what it does not know."""
-        return CallInputs(self.control, {**self.extra, MARK: "full" if records else "short"})
 
 
 def _short_mask(mask: Tensor, split: TokenSplit, text: int) -> Tensor:

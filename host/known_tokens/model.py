@@ -14,6 +14,7 @@ from torch import Tensor
 from ...known_tokens.control import ReuseSettings, Unchanged
 from ...known_tokens.report import NOTHING_KNOWN, NOTHING_OPEN
 from ...known_tokens.tokens import known_tokens
+from ..compiled import will_be_compiled
 from .attention import KNOWN_TOKENS_KEY
 from .foreign import CallInputs
 from .run import KnownTokensRun
@@ -112,6 +113,8 @@ class _Reuse:
             return None
         run = KnownTokensRun(self.settings, masked, self.patch, latent.shape, sigmas, references)
         run.tally.notes += notes + _cautions(self.settings, len(sigmas) - 1)
+        if self.settings.refresh_every > 1 and will_be_compiled(guider.model_patcher):
+            run.run_uncompiled()
         if looks:
             # On another device than the model's until the host has moved it, as the latent itself.
             source = guider.model_patcher.model.process_latent_in(latent) if bool(latent.any()) else latent

@@ -13,11 +13,11 @@ from torch import Tensor
 
 from ...known_tokens.control import Control, Extent, ReuseSettings
 from ...known_tokens.forecast import Forecast
-from ...known_tokens.report import ReuseTally
+from ...known_tokens.report import UNCOMPILED, ReuseTally
 from ...known_tokens.store import KnownStore
 from ...known_tokens.tokens import TokenSplit, known_tokens, pixels
 from ...known_tokens.unchanged import UnchangedTokens
-from ..compiled import uncompiled
+from ..compiled import can_run_uncompiled, uncompiled
 from ..model_cost import COST_KEY
 from .attention import Options
 from .calls import EvaluationCalls
@@ -152,8 +152,16 @@ class KnownTokensRun:
         nbytes = store_bytes(model, self._rows, len(split.known))
         self.store.in_ram = self.tally.in_ram = not fits_on_device(model, x, nbytes)
 
+    def runs_uncompiled(self) -> bool:
+        already = self._uncompiled
+        self.run_uncompiled()
+        return already
+
     def run_uncompiled(self) -> None:
-        self._uncompiled = True
+        """Compiled code takes no notice of what a call is told, and could not tell full calls from short ones."""
+        if can_run_uncompiled() and not self._uncompiled:
+            self._uncompiled = True
+            self.tally.notes.append(UNCOMPILED)
 
 
 def _active(conds: Any, sigma: float) -> tuple[Hashable, ...]:
