@@ -33,16 +33,18 @@ def filter_report(outcomes: Sequence[Outcome[Any]], seconds: float) -> str:
     )
 
 
-def evaluations(outcome: Outcome[Any]) -> dict[str, int]:
+def evaluations(outcome: Outcome[Any]) -> dict[str, float]:
     """Model evaluations spent on one picture, and how many other schemes would have spent with the same sampler.
 
-    One evaluation is one call of the model for all prompts together. The figures of the other schemes are exact for
-    samplers with one evaluation for each step, and scaled from the full run for the rest.
+    `work` is what those spent took, in evaluations in full: less than their number where a node on the model leaves
+    parts of them out. One evaluation is one call of the model for all prompts together. The figures of the other
+    schemes are exact for samplers with one evaluation for each step, and scaled from the full run for the rest.
     """
     plan, whole = outcome.plan, outcome.finished.full_run
     short = {steps: round(whole * steps / plan.steps) for steps in (plan.probe_steps, PAPER_STEPS)}
     return {
         "spent": sum(outcome.evaluations.values()),
+        "work": round(outcome.work, 2),
         "checks": outcome.finished.checks,
         "no_filter": whole,
         "best_of_all": plan.candidates * whole,

@@ -45,6 +45,11 @@ class PictureSampler(ABC, Generic[Result]):
 
     interrupts: Interrupts = ()
 
+    @property
+    def work(self) -> float | None:
+        """What all model evaluations took so far, in evaluations in full; None where this is their number."""
+        return None
+
     @abstractmethod
     def probe(self, seed: int, step: int) -> int:
         """Sample a seed as far as a step; returns the model evaluations that this took."""
@@ -96,6 +101,7 @@ class Outcome(Generic[Result]):
         previews: each probed seed's latest preview.
         stopped_early: the winner passed every check before all candidates had been tried.
         evaluations: of the model, by seed, probing and finishing together.
+        work: what they took, in evaluations in full: less than their number where the model leaves parts of them out.
         seconds: spent in "sampling", "decoding", "judging".
     """
 
@@ -107,6 +113,7 @@ class Outcome(Generic[Result]):
     previews: dict[int, Candidate]
     stopped_early: bool
     evaluations: dict[int, int]
+    work: float
     seconds: dict[str, float]
 
     @property
@@ -173,6 +180,7 @@ class EarlyFilter(Generic[Result]):
             self._previews,
             self._stopped_early,
             self._evaluations,
+            sum(self._evaluations.values()) if self.sampler.work is None else self.sampler.work,
             self._seconds,
         )
 

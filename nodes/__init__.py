@@ -10,6 +10,7 @@ from .expert_usage import ExpertUsage, FlattenMoELoRA
 from .instruction import ICEFConditioning, InContextEditInstruction
 from .inversion import InContextInversion
 from .judges import EditJudgeCLIP, EditJudgeEndpoint, EditJudgePixels, EditJudgeVLM
+from .known_tokens import ReuseKnownTokens
 from .moe_lora import MoELoRALoader
 from .restore import CropRightHalf, DecodeRightHalf, EditRestore
 
@@ -33,6 +34,7 @@ class ICEditExtension(ComfyExtension):
             ExpertUsage,
             FlattenMoELoRA,
             InContextInversion,
+            ReuseKnownTokens,
             EditJudgePixels,
             EditJudgeVLM,
             EditJudgeEndpoint,

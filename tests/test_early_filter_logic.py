@@ -141,8 +141,8 @@ def test_other_schemes_are_reported_with_the_papers_numbers():
     bench = Bench(plan())
     told = json.loads(filter_report([bench.run(ScriptedJudge(by_seed(s3=1.0)))], 1.5))
     assert told["evaluations"] == {
-        "spent": 54, "checks": 2, "no_filter": 28, "best_of_all": 168, "paper_scheme_same_probe": 52,
-        "paper_scheme_10_steps": 88,
+        "spent": 54, "work": 54, "checks": 2, "no_filter": 28, "best_of_all": 168,
+        "paper_scheme_same_probe": 52, "paper_scheme_10_steps": 88,
     }  # fmt: skip
     assert set(told["seconds"]) == {"sampling", "decoding", "judging", "total"}
 
@@ -298,8 +298,8 @@ def test_users_are_told_that_the_model_changed_and_what_became_of_the_winner():
     assert (told["exact"], [entry["model_changed"] for entry in told["pictures"]]) == (True, [True, False])
     assert told["pictures"][0]["run_afresh"]
     assert told["pictures"][0]["evaluations"] == {
-        "spent": 32 + 1 + 28, "checks": 1, "no_filter": 28, "best_of_all": 168, "paper_scheme_same_probe": 52,
-        "paper_scheme_10_steps": 88,
+        "spent": 32 + 1 + 28, "work": 61, "checks": 1, "no_filter": 28, "best_of_all": 168,
+        "paper_scheme_same_probe": 52, "paper_scheme_10_steps": 88,
     }  # fmt: skip
     resumed = Bench(plan(), changed=True, afresh=False).run(judge)
     (note,) = notes([resumed], (judge,))

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 PACK = Path(__file__).resolve().parent.parent
-LOGIC = ("diptych", "moe_lora", "early_filter", "inversion", "headless", "private_host")
+LOGIC = ("diptych", "moe_lora", "early_filter", "inversion", "known_tokens", "headless", "private_host")
 ALSO_IMPORTS = {"headless": {"private_host"}}
 """What a logic folder imports besides itself: the command line starts a private host where no server is named."""
 HOST_MODULES = {
@@ -87,7 +87,9 @@ def test_nodes_reach_the_host_only_through_our_host_folder():
         assert not absolute & (HOST_MODULES - {"comfy_api"}), path
 
 
-@pytest.mark.parametrize("folder", ["nodes", "host", "diptych", "moe_lora", "early_filter", "inversion"])
+@pytest.mark.parametrize(
+    "folder", ["nodes", "host", "diptych", "moe_lora", "early_filter", "inversion", "known_tokens"]
+)
 def test_nothing_heavy_is_imported_with_the_nodes(folder):
     for path in python_files(folder):
         heavy = {name.split(".")[0] for name in imports(path, nested=False)} & HEAVY

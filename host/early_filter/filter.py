@@ -183,6 +183,10 @@ class _TiledSampler(PictureSampler[Tensor]):
         self._short = samplers(settings.short) if settings.short else []
         self._latents: dict[int, list[Tensor]] = {}
 
+    @property
+    def work(self) -> float:
+        return sum(sampler.work for sampler in (*self._samplers, *self._short))
+
     def probe(self, seed: int, step: int) -> int:
         if self._short:
             probed = [sampler.finish(seed) for sampler in self._short]

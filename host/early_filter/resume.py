@@ -7,6 +7,9 @@ samplers keep a history, and a noise mask needs the first noise.
 That holds while the model computes as before. It need not: a judge takes memory, and the host merges and rounds a LoRA
 into weights that are loaded fully, but applies it per call to those that are offloaded. So before a seed is finished
 the last evaluation of every recorded probe is repeated, and its bits are compared.
+
+A node on the model may compute some evaluations in full and build others on them. Then it is the last full one that is
+repeated, also where a probe goes on: what the next ones build on comes from there.
 """
 
 import copy
@@ -25,6 +28,7 @@ from ...early_filter.budget import Budget
 from ...early_filter.run import Finished
 from ..conditioning_rows import conditioning_rows
 from ..interrupts import poll
+from ..model_cost import COST_KEY, FULL, ModelCost, extent
 from ..sampling import LatentRow, Process, run_guider
 from ..step_caches import step_cache
 
@@ -33,6 +37,18 @@ log = logging.getLogger(__name__)
 EARLY_FILTER_KEY = "icedit_early_filter"
 
 Fingerprint = tuple[int, tuple[float, ...]]
+
+
+@dataclass(frozen=True, eq=False)
+class Recorded:
+    """The model's outputs in one evaluation, and the fingerprint of its input.
+
+    `extent`: as in `model_cost`; None where no node leaves anything out.
+    """
+
+    input: Fingerprint
+    outputs: list[Tensor | None]
+    extent: str | None
 
 
 class _Stopped(BaseException):
@@ -45,15 +61,27 @@ class _Changed(BaseException):
 
 @dataclass
 class Recording:
-    """The model's outputs for one seed, each with a fingerprint of its input, and the steps and prediction they led to.
+    """The model's outputs for one seed, and the steps and prediction they led to.
 
     `ends` are the positions of the last output of each probe: the host loads the model anew for each.
     """
 
-    outputs: list[tuple[Fingerprint, list[Tensor | None]]] = field(default_factory=list)
+    outputs: list[Recorded] = field(default_factory=list)
     ends: set[int] = field(default_factory=set)
     steps: int = 0
     x0: Tensor | None = None
+
+    @property
+    def last_computed_in_full(self) -> int:
+        """The position of the last output that builds on no other."""
+        extents = [one.extent for one in self.outputs]
+        return max((at for at, extent in enumerate(extents) if extent in (None, FULL)), default=len(extents) - 1)
+
+    @property
+    def built_on(self) -> Set[int]:
+        """The positions to compute once more before the next evaluation can build on them."""
+        partial = bool(self.outputs) and self.outputs[-1].extent is not None
+        return {self.last_computed_in_full} if partial else set()
 
     def cut(self, position: int) -> None:
         """Drop the outputs from this position on."""
@@ -77,17 +105,19 @@ class ResumableSampler:
 
     def __init__(self, process: Process, row: LatentRow, budget: Budget, afresh: bool = True) -> None:
         self._process, self._row, self._budget, self._afresh = process, row, budget, afresh
+        self.work = 0.0
+        """What all evaluations took so far, in evaluations in full."""
         self._conds = conditioning_rows(process.guider.original_conds, row.index, row.batch)
         self._recordings: dict[int, Recording] = {}
 
     def probe(self, seed: int, step: int) -> Probed:
         """Run as far as `step`."""
         recording = self._recordings.setdefault(seed, Recording())
-        replay = _Replay(recording, record=True)
+        replay = _Replay(recording, record=True, checked=recording.built_on)
         try:
             self._sample(seed, replay, stop=step)
         except _Stopped:
-            recording.ends.add(len(recording.outputs) - 1)
+            recording.ends.add(recording.last_computed_in_full)
             assert recording.x0 is not None
             return Probed(self._process.model.model.process_latent_out(recording.x0), replay.evaluations)
         raise ValueError(
@@ -101,7 +131,7 @@ class ResumableSampler:
         finished = self._all_recorded(seed, recording)
         if finished is not None:
             return finished
-        replay = _Replay(recording, checked=recording.ends, stop_when_changed=self._afresh)
+        replay = _Replay(recording, checked=recording.ends | recording.built_on, stop_when_changed=self._afresh)
         try:
             samples = self._sample(seed, replay)
         except _Changed:
@@ -138,22 +168,28 @@ class ResumableSampler:
                 recording.steps, recording.x0 = stop, x0.to("cpu", copy=True)
                 raise _Stopped
 
-        return run_guider(
-            self._guider(replay),
-            row.noise(seed),
-            row.samples,
-            process.sampler,
-            process.sigmas,
-            denoise_mask=row.noise_mask,
-            callback=after_step,
-            disable_pbar=True,
-            seed=seed,
-        )
+        cost = ModelCost()
+        try:
+            return run_guider(
+                self._guider(replay, cost),
+                row.noise(seed),
+                row.samples,
+                process.sampler,
+                process.sigmas,
+                denoise_mask=row.noise_mask,
+                callback=after_step,
+                disable_pbar=True,
+                seed=seed,
+            )
+        finally:
+            self.work += cost.work if cost.told else replay.evaluations
+            replay.asked += cost.left_out
 
-    def _guider(self, replay: "_Replay") -> Any:
+    def _guider(self, replay: "_Replay", cost: ModelCost) -> Any:
         guider = copy.copy(self._process.guider)
         guider.original_conds = self._conds
         guider.model_options = comfy.model_patcher.create_model_options_clone(guider.model_options)
+        guider.model_options["transformer_options"][COST_KEY] = cost
         add_wrapper_with_key(
             WrappersMP.CALC_COND_BATCH, EARLY_FILTER_KEY, replay.evaluate, guider.model_options, is_model_options=True
         )
@@ -183,15 +219,15 @@ class _Replay:
     def evaluate(self, executor: Any, *args: Any) -> list[Tensor | None]:
         """In place of the host's evaluation of all prompts, which `executor` is."""
         poll()
-        _, conds, x, timestep, *_ = args
+        _, conds, x, timestep, model_options = args
         fingerprint, position = _fingerprint(x, timestep), self.asked
         self.asked += 1
         if position < len(self.recording.outputs):
-            recorded, outputs = self.recording.outputs[position]
-            if recorded == fingerprint:
+            recorded = self.recording.outputs[position]
+            if recorded.input == fingerprint:
                 if position in self._checked:
-                    self._check(outputs, executor(*args))
-                return [torch.zeros_like(x) if output is None else output.to(x.device, copy=True) for output in outputs]
+                    self._check(recorded.outputs, executor(*args))
+                return [torch.zeros_like(x) if out is None else out.to(x.device, copy=True) for out in recorded.outputs]
             log.warning("The sampler does not repeat itself with the same seed; evaluating again instead of resuming.")
             self.recording.cut(position)
         if self._stop_at_end:
@@ -204,7 +240,7 @@ class _Replay:
                 None if cond is None else output.to("cpu", copy=True)
                 for cond, output in zip(conds, outputs, strict=True)
             ]
-            self.recording.outputs.append((fingerprint, kept))
+            self.recording.outputs.append(Recorded(fingerprint, kept, extent(model_options)))
         return outputs
 
     def _check(self, recorded: Sequence[Tensor | None], computed: Sequence[Tensor]) -> None:

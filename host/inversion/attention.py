@@ -5,7 +5,6 @@ model, so nothing has to be taken off, and calls in several threads do not meet.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from functools import wraps
 from typing import Any
@@ -113,17 +112,6 @@ def _write(q: Tensor, k: Tensor, v: Tensor, extra_options: Options, **_: Any) ->
 
 def _block(extra_options: Options) -> Block:
     return extra_options["block_type"], extra_options["block_index"]
-
-
-def uncompiled() -> AbstractContextManager[Any]:
-    """Lets compiled models run uncompiled. The host's TorchCompileModel has torch ignore transformer
-    options, so code compiled without patches, or with others, would run on without ours.
-
-    For a whole run, not a call, because it holds for all threads. torch has it since 2.6; before, reading fails with
-    the error that there are no values.
-    """
-    set_stance = getattr(torch.compiler, "set_stance", None)
-    return set_stance("force_eager") if set_stance else nullcontext()
 
 
 def hold_in_ram(tensors: Sequence[Tensor]) -> Tensor:

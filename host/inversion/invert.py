@@ -19,12 +19,13 @@ from ...inversion.report import InversionResult, inversion_report
 from ...inversion.schedule import Schedule
 from ...inversion.solver import relative_error
 from ...inversion.values import Block, TokenGrid, ValuePlan, ValueStore
+from ..compiled import uncompiled
 from ..conditioning import Conditioning, Latent
 from ..conditioning_rows import Conds, conditioning_rows
 from ..interrupts import poll
 from ..sampling import Progress, ksampler_process, run_guider
 from ..step_caches import has_lazy_cache, step_cache, unknown_wrapper
-from .attention import hold_in_ram, make_room, uncompiled
+from .attention import hold_in_ram, make_room
 from .model import InversionError, InversionReplay, InvertedPicture, without_replay
 from .sampler import InversionSampler, Recorder
 

@@ -16,13 +16,13 @@ from torch import Tensor
 from ...inversion.schedule import Schedule
 from ...inversion.solver import relative_error
 from ...inversion.values import TokenGrid, ValueStore
+from ..compiled import uncompiled
 from .attention import (
     INVERSION_KEY,
     ModelCall,
     Options,
     Writing,
     apply_model_wrapper,
-    uncompiled,
     wrap_calls,
     writing_options,
 )  # fmt: skip

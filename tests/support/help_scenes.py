@@ -239,6 +239,21 @@ SCENES = {
         },
         run=True,
     ),
+    "ReuseKnownTokens": Scene(
+        HIDDEN | {
+            "reuse": Node("ReuseKnownTokens", (120, 160), (330, 260), {"skip_steps": 0.003}, MODEL),
+            "sampler": Node(
+                "KSampler", (490, 160), (270, 260), {"cfg": 1, "steps": 28, "seed": 7},
+                {"model": ("reuse", "model")} | CONDITIONS | START,
+            ),
+            "decoded": Node(
+                "VAEDecode", (FARTHER, 1200), (200, 60), {}, {"samples": ("sampler", "LATENT"), "vae": ("vae", "VAE")},
+                False,
+            ),
+            "preview": preview(("decoded", "IMAGE"), (800, 160)),
+        },
+        run=True,
+    ),
     "EditJudgePixels": Scene(judge("EditJudgePixels", (250, 40))),
     "EditJudgeVLM": Scene(
         judge("EditJudgeVLM", (330, 100), {"clip": ("eyes", "CLIP")})

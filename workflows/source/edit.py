@@ -41,6 +41,14 @@ Without a judge connected only broken edits are sorted out. To judge by meaning,
 `text_encoders`) with **Load CLIP**, type left at `stable_diffusion`, into **Edit Judge: Vision-Language Model**, or
 take **Edit Judge: Server** for Ollama, llama.cpp or LM Studio, and connect it to `judge`."""
 
+FAST_NOTE = """## Faster
+
+**Reuse Known Tokens** leaves out what need not be computed: in most steps the left panel and, where you paint a
+`region`, all outside it; and whole steps whose result can be foretold. After a run the node says what was left out.
+
+Set `skip_steps` to 0 to compute every step, and `refresh_every` to 1 to compute everything, as without the node. Higher
+values of both are faster, and differ more from the plain edit."""
+
 USE_NOTE = """## How to use
 
 1. Choose your picture in **Create Diptych**.
@@ -79,10 +87,19 @@ def icedit_moe(info: NodeInfo) -> Graph:
     return graph
 
 
+def icedit_fast(info: NodeInfo) -> Graph:
+    """The mixture of LoRA experts, where most steps compute only what can change."""
+    graph = Graph("icedit_fast", info)
+    _edit(graph, reusing(graph, moe_lora(graph)), ksampler)
+    _notes(graph, MOE_LORA)
+    graph.note(graph.below(-480), (440, 260), "Faster", FAST_NOTE)
+    return graph
+
+
 def icedit_early_filter(info: NodeInfo) -> Graph:
     """The mixture of LoRA experts, sampled with the early filter."""
     graph = Graph("icedit_early_filter", info)
-    _edit(graph, moe_lora(graph), _early_filter)
+    _edit(graph, reusing(graph, moe_lora(graph)), _early_filter)
     _notes(graph, MOE_LORA)
     graph.note(graph.below(-480), (440, 340), "Early filter", FILTER_NOTE.format(**QWEN3_VL))
     return graph
@@ -111,6 +128,18 @@ def moe_lora(graph: Graph) -> Output:
         models=[MOE_LORA],
     )
     return lora["model"]
+
+
+def reusing(graph: Graph, model: Output) -> Output:
+    """The model with known tokens reused."""
+    values = {
+        "model": model,
+        "refresh_every": 6,
+        "first_steps": 4,
+        "unchanged": "masked",
+        "skip_steps": 0.003,
+    }
+    return graph.add("ReuseKnownTokens", graph.below(20), (330, 300), values=values)["model"]
 
 
 Link = Output | Port

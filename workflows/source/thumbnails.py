@@ -115,6 +115,19 @@ def _experts(card: Card, photo: Image.Image) -> None:
     card.words(f"“{HAIR}”", (32, 330, 448, 56), 24)
 
 
+def _reused(card: Card, photo: Image.Image) -> None:
+    """A diptych of which most is dark: computed are the marked tokens alone."""
+    card.picture(photo, (32, 40, 220, 270))
+    card.picture(photo, (260, 40, 220, 270))
+    computed = {(row, column) for row in range(3) for column in range(6, 9)}
+    for row in range(9):
+        for column in range(5):
+            marked = (row, column + 5) in computed
+            box = (260 + column * 44 + 2, 40 + row * 30 + 2, 40, 26)
+            card.box(box, None if marked else CARD, BLUE if marked else None, 4)
+    card.words(f"“{HAIR}”", (32, 330, 448, 56), 24)
+
+
 def _candidates(card: Card, photo: Image.Image) -> None:
     for place in range(6):
         left, top = 32 + place % 3 * 154, 40 + place // 3 * 176
@@ -161,6 +174,7 @@ def _inverted(card: Card, photo: Image.Image) -> None:
 THUMBNAILS: dict[str, tuple[str, str, Callable[[Card, Image.Image], None]]] = {
     "icedit": ("ICEdit", "A picture and one sentence in, the edit out", _diptych),
     "icedit_moe": ("ICEdit MoE", "With the paper's mixture of LoRA experts", _experts),
+    "icedit_fast": ("ICEdit Fast", "Only what can change is computed", _reused),
     "icedit_early_filter": ("ICEdit Early Filter", "Six seeds tried, the best one finished", _candidates),
     "icedit_multi_turn": ("ICEdit Multi-Turn", "One edit after another, each on the last", _turns),
     "icedit_mixed_sizes": ("ICEdit Mixed Sizes", "Many pictures of any shape in one run", _sizes),

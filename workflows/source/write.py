@@ -4,7 +4,7 @@ import json
 import urllib.request
 from pathlib import Path
 
-from .edit import icedit, icedit_early_filter, icedit_moe
+from .edit import icedit, icedit_early_filter, icedit_fast, icedit_moe
 from .graph import Graph, NodeInfo
 from .mixed_sizes import icedit_mixed_sizes
 from .page import blueprint, page
@@ -16,6 +16,7 @@ PACK = Path(__file__).resolve().parents[2]
 WORKFLOWS = (
     icedit,
     icedit_moe,
+    icedit_fast,
     icedit_early_filter,
     icedit_multi_turn,
     icedit_mixed_sizes,

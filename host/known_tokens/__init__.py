@@ -1,0 +1,1 @@
+"""Reusing known tokens on the host: the model's calls of one sampling run, full and short."""

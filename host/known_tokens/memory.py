@@ -1,0 +1,29 @@
+"""Memory for what is kept of known tokens: the host counts it when it loads the model."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import comfy.model_management
+from torch import Tensor
+
+
+def store_bytes(model: Any, rows: int, tokens: int) -> int:
+    """Keys and values of each block, and the last one's output, of so many tokens in so many rows of a batch."""
+    network = model.diffusion_model
+    network = getattr(network, "_orig_mod", network)
+    blocks = len(network.double_blocks) + len(network.single_blocks)
+    return rows * tokens * network.hidden_size * (2 * blocks + 1) * model.get_dtype_inference().itemsize
+
+
+def fits_on_device(model: Any, x: Tensor, nbytes: int) -> bool:
+    """Whether so much fits beside what the model needs for its call with `x`."""
+    needed = nbytes + model.memory_required(list(x.shape))
+    return bool(comfy.model_management.get_free_memory(x.device) > needed)
+
+
+def enlarged(shape: Sequence[int], model: Any, nbytes: int) -> list[int]:
+    """The shape of a latent for which the host reserves so much more. It knows no other way to ask for room."""
+    *front, width = shape
+    reserved = model.memory_required([2 * shape[0], *shape[1:]])
+    return [*front, width + math.ceil(width * nbytes / max(reserved, 1))]
