@@ -6,14 +6,24 @@ from pathlib import Path
 import pytest
 
 PACK = Path(__file__).resolve().parent.parent
-LOGIC = ("diptych", "moe_lora", "early_filter", "inversion", "headless", "private_host")
+LOGIC = ("diptych", "moe_lora", "early_filter", "inversion", "training", "headless", "private_host")
 ALSO_IMPORTS = {"headless": {"private_host"}}
 """What a logic folder imports besides itself: the command line starts a private host where no server is named."""
 HOST_MODULES = {
     "comfy", "comfy_api", "comfy_execution", "comfy_extras", "execution", "folder_paths", "latent_preview",
     "node_helpers", "nodes", "server",
 }  # fmt: skip
-HEAVY = {"transformers", "huggingface_hub", "scipy", "kornia", "skimage", "torchvision", "aiohttp", "requests"}
+HEAVY = {
+    "pyarrow",
+    "transformers",
+    "huggingface_hub",
+    "scipy",
+    "kornia",
+    "skimage",
+    "torchvision",
+    "aiohttp",
+    "requests",
+}
 RUNS_ON_HOST = "private_host/text_encoders/__init__.py"
 
 
@@ -87,7 +97,7 @@ def test_nodes_reach_the_host_only_through_our_host_folder():
         assert not absolute & (HOST_MODULES - {"comfy_api"}), path
 
 
-@pytest.mark.parametrize("folder", ["nodes", "host", "diptych", "moe_lora", "early_filter", "inversion"])
+@pytest.mark.parametrize("folder", ["nodes", "host", "diptych", "moe_lora", "early_filter", "inversion", "training"])
 def test_nothing_heavy_is_imported_with_the_nodes(folder):
     for path in python_files(folder):
         heavy = {name.split(".")[0] for name in imports(path, nested=False)} & HEAVY

@@ -1,0 +1,1 @@
+"""Teaching an adapter from before/after pairs: the pairs, and what is learned from them."""
