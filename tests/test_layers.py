@@ -14,16 +14,8 @@ HOST_MODULES = {
     "node_helpers", "nodes", "server",
 }  # fmt: skip
 HEAVY = {
-    "pyarrow",
-    "transformers",
-    "huggingface_hub",
-    "scipy",
-    "kornia",
-    "skimage",
-    "torchvision",
-    "aiohttp",
-    "requests",
-}
+    "transformers", "huggingface_hub", "scipy", "kornia", "skimage", "torchvision", "aiohttp", "requests", "pyarrow",
+}  # fmt: skip
 RUNS_ON_HOST = "private_host/text_encoders/__init__.py"
 
 
