@@ -12,6 +12,7 @@ from .inversion import InContextInversion
 from .judges import EditJudgeCLIP, EditJudgeEndpoint, EditJudgePixels, EditJudgeVLM
 from .moe_lora import MoELoRALoader
 from .restore import CropRightHalf, EditRestore
+from .training import TrainMoELoRA
 
 
 class ICEditExtension(ComfyExtension):
@@ -30,6 +31,7 @@ class ICEditExtension(ComfyExtension):
             EarlyFilterSamplerAdvanced,
             MoELoRALoader,
             InContextInversion,
+            TrainMoELoRA,
             EditJudgePixels,
             EditJudgeVLM,
             EditJudgeEndpoint,
