@@ -170,6 +170,16 @@ class TestLists:
         assert (first.instructions, first.task, first.weight) == (("make it zero",), "number", 2.5)
         assert (second.instructions, second.task, second.weight) == (("make it 1", "one, please"), None, 1.0)
 
+    def test_an_id_of_its_own(self, folders, tmp_path):
+        rows = [{**row, "id": number} for number, row in enumerate(self.rows())]
+        rows[1]["id"] = 0
+        with pytest.raises(ValueError, match=r"1 with a line that cannot be used: line 2 \(another pair has the id 0"):
+            load(self.write(tmp_path, "p.jsonl", rows))
+        rows[1]["id"] = "1"
+        assert {pair.id for pair in every(load(self.write(tmp_path, "p.jsonl", rows)).pairs)} == set(
+            map(str, range(20))
+        )
+
     def test_a_cell_with_several_lines_holds_several_instructions(self, folders, tmp_path):
         rows = self.rows()
         rows[0]["instruction"] = "make it zero\nzero, please"

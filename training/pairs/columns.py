@@ -16,6 +16,7 @@ NAMES = {
                      "edit_prompt", "prompt", "edit"),
     "task": ("task", "edit_type", "task_type"),
     "weight": ("weight",),
+    "id": ("id",),
 }  # fmt: skip
 """First the pack's own name, then those of musubi-tuner, MagicBrush, OmniEdit and others; the first one counts."""
 SECOND_SOURCE = "control_path_1"
@@ -30,6 +31,7 @@ class PairColumns:
     instructions: str | None
     task: str | None
     weight: str | None
+    id: str | None
 
     @classmethod
     def of(cls, there: Iterable[str], what: str, instruction: str = "") -> "PairColumns":
@@ -65,6 +67,7 @@ class RowValues:
     instructions: tuple[str, ...]
     task: str | None
     weight: float
+    id: str | None
 
 
 def values_of(row: Mapping[str, Any], columns: PairColumns, instruction: str = "") -> RowValues:
@@ -77,12 +80,16 @@ def values_of(row: Mapping[str, Any], columns: PairColumns, instruction: str = "
     texts = [texts] if isinstance(texts, str) else [] if texts is None else texts
     if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
         raise ValueError(f"{columns.instructions} is {texts!r}, expected a text or a list of texts")
-    task = row.get(columns.task) if columns.task else None
     return RowValues(
         instructions=cleaned(texts) or cleaned([instruction]),
-        task=None if task is None or not str(task).strip() else str(task).strip(),
+        task=_text(row.get(columns.task) if columns.task else None),
         weight=_weight(row.get(columns.weight) if columns.weight else None),
+        id=_text(row.get(columns.id) if columns.id else None),
     )
+
+
+def _text(value: Any) -> str | None:
+    return None if value is None or not str(value).strip() else str(value).strip()
 
 
 def _weight(value: Any) -> float:

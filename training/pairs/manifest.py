@@ -5,6 +5,7 @@ import io
 import json
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path, PureWindowsPath
 from typing import Any
 
@@ -34,23 +35,30 @@ def read_manifest(path: Path, within: Path | None = None, instruction: str = "")
         problem = next((line for _, line in lines if isinstance(line, str)), "it is empty")
         raise ValueError(f"There is no pair in {path.name!r}: {problem}.")
     columns = PairColumns.of(names, repr(path.name), instruction)
+    folder = _Folder(path.parent, within)
     rows: dict[str, ListedPair] = {}
     problems: list[PairProblem] = []
     for where, line in lines:
-        found = PairProblem(ProblemKind.BAD_ROW, where, line) if isinstance(line, str) else None
-        found = found or _row(where, line, columns, _Folder(path.parent, within), instruction)  # pyright: ignore[reportArgumentType]
+        found = _row(where, line, columns, folder, instruction)
+        if isinstance(found, ListedPair):
+            found = _joined(where, rows.get(found.id), found)
         if isinstance(found, PairProblem):
             problems.append(found)
-        elif found.id not in rows:
-            rows[found.id] = found
-        elif new := [text for text in found.instructions if text not in rows[found.id].instructions]:
-            first = rows[found.id]
-            rows[found.id] = ListedPair(
-                first.id, first.source, first.edited, (*first.instructions, *new), first.task, first.weight
-            )
         else:
-            problems.append(PairProblem(ProblemKind.TWICE, where, found.id))
+            rows[found.id] = found
     return PairListing(tuple(rows.values()), tuple(problems))
+
+
+def _joined(where: str, first: ListedPair | None, pair: ListedPair) -> Found:
+    """The pair with the instructions that an earlier line has for it."""
+    if first is None:
+        return pair
+    if (first.source, first.edited) != (pair.source, pair.edited):
+        return PairProblem(ProblemKind.BAD_ROW, where, f"another pair has the id {pair.id}")
+    new = [text for text in pair.instructions if text not in first.instructions]
+    if not new:
+        return PairProblem(ProblemKind.TWICE, where, pair.id)
+    return replace(first, instructions=(*first.instructions, *new))
 
 
 class _Folder:
@@ -73,7 +81,9 @@ def _normal(path: Path) -> Path:
     return Path(os.path.abspath(path))
 
 
-def _row(where: str, line: dict[str, Any], columns: PairColumns, folder: _Folder, instruction: str) -> Found:
+def _row(where: str, line: dict[str, Any] | str, columns: PairColumns, folder: _Folder, instruction: str) -> Found:
+    if isinstance(line, str):
+        return PairProblem(ProblemKind.BAD_ROW, where, line)
     files: list[PictureFile] = []
     for column, kind in ((columns.source, ProblemKind.NO_SOURCE), (columns.edited, ProblemKind.NO_EDITED)):
         name = line.get(column)
@@ -92,7 +102,7 @@ def _row(where: str, line: dict[str, Any], columns: PairColumns, folder: _Folder
     if not values.instructions:
         return PairProblem(ProblemKind.NO_TEXT, where, files[1].name)
     source, edited = files
-    id = f"{edited.name} from {source.name}"
+    id = values.id or f"{edited.name} from {source.name}"
     return ListedPair(id, source, edited, values.instructions, values.task, values.weight)
 
 
