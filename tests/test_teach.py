@@ -9,7 +9,7 @@ from icedit.headless.cli import main
 from icedit.headless.teach import command, trained
 from icedit.headless.teach.options import PAIRS, TRAINING, WORKFLOW, settings_of
 from icedit.headless.workflow import load_workflow
-from PIL import Image
+from support.edit_pairs import write_pairs
 from support.workflows import PACK
 
 NOWHERE = ("--server", "http://127.0.0.1:1")
@@ -17,14 +17,7 @@ NOWHERE = ("--server", "http://127.0.0.1:1")
 
 @pytest.fixture
 def folders(tmp_path):
-    before, after = tmp_path / "before", tmp_path / "after"
-    before.mkdir()
-    after.mkdir()
-    for number in range(4):
-        Image.effect_noise((64, 64), 40 + number).convert("RGB").save(before / f"{number}.png")
-        Image.effect_noise((64, 64), 80 + number).convert("RGB").save(after / f"{number}.png")
-        (after / f"{number}.txt").write_text("make it red\ncolour it red")
-    return str(before), str(after)
+    return tuple(map(str, write_pairs(tmp_path)))
 
 
 def teach(*arguments):
