@@ -7,6 +7,7 @@ from comfy_api.latest import io
 from ..host.moe_lora.files import adapter_names, fingerprint
 from ..host.training.folders import AdapterName
 from ..host.training.run import RunOptions, Training, TrainingModels
+from ..host.training.start import NO_FILE
 from ..training.settings import (
     ADAMW,
     ADAPTERS,
@@ -20,7 +21,6 @@ from ..training.settings import (
 )  # fmt: skip
 from .types import CATEGORY, Pairs
 
-NO_FILE = "None"
 OPTIONS = {field.name for field in fields(RunOptions)}
 
 
