@@ -19,7 +19,7 @@ from ..training.settings import (
     SCHEDULES,
     TrainingSettings,
 )  # fmt: skip
-from .types import CATEGORY, Pairs
+from .types import CATEGORY, LoraName, Pairs
 
 OPTIONS = {field.name for field in fields(RunOptions)}
 
@@ -36,7 +36,7 @@ class TrainMoELoRA(io.ComfyNode):
             search_aliases=["ICEdit", "train lora", "finetune", "teach", "mixture of experts"],
             inputs=[*_what_to_learn(), *_how_to_learn(), *_while_it_runs()],
             outputs=[
-                io.String.Output("lora_name", tooltip="The file's name, for Load MoE-LoRA (ICEdit)."),
+                LoraName.Output("lora_name", tooltip="The file's name, for Load MoE-LoRA (ICEdit)."),
                 io.Image.Output("curve", tooltip="The loss of all steps, and samples where they were asked for."),
                 io.String.Output("report", tooltip="What was trained, how long it took, what it needed."),
             ],

@@ -143,6 +143,21 @@ def test_an_interrupted_training_goes_on_and_writes_the_same_file(train, monkeyp
     assert all(torch.equal(whole[key], resumed[key]) for key in whole)
 
 
+def test_the_loader_takes_top_k_from_the_file(host, models, train):
+    from comfy_execution.validation import validate_node_input
+
+    name, _, _ = train(top_k=2, steps=1, name="two")
+    given = {"model": models["model"], "lora_name": name, "strength": 1.0}
+    assert "top_k 2," in host.call("MoELoRALoader", **given)[1]
+    assert "top_k 1," in host.call("MoELoRALoader", **given, top_k=1)[1]
+    published = host.call("MoELoRALoader", **{**given, "lora_name": "icedit_moe_lora.safetensors"})
+    assert "top_k 1," in published[1]
+    import nodes
+
+    (output, *_) = nodes.NODE_CLASS_MAPPINGS["TrainMoELoRA"].RETURN_TYPES
+    assert validate_node_input(output, "COMBO") and validate_node_input(output, "STRING")
+
+
 def test_another_setting_starts_a_training_of_its_own(train):
     train(steps=2, name="changed")
     assert "Went on from the state after step 2." in train(steps=3, name="changed")[2], "constant rates can go on"
