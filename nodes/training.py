@@ -7,6 +7,7 @@ from comfy_api.latest import io
 from ..host.moe_lora.files import adapter_names, fingerprint
 from ..host.training.folders import AdapterName
 from ..host.training.run import RunOptions, Training, TrainingModels
+from ..host.training.start import NO_FILE
 from ..training.settings import (
     ADAMW,
     ADAPTERS,
@@ -18,9 +19,8 @@ from ..training.settings import (
     SCHEDULES,
     TrainingSettings,
 )  # fmt: skip
-from .types import CATEGORY, Pairs
+from .types import CATEGORY, LoraName, Pairs
 
-NO_FILE = "None"
 OPTIONS = {field.name for field in fields(RunOptions)}
 
 
@@ -36,7 +36,7 @@ class TrainMoELoRA(io.ComfyNode):
             search_aliases=["ICEdit", "train lora", "finetune", "teach", "mixture of experts"],
             inputs=[*_what_to_learn(), *_how_to_learn(), *_while_it_runs()],
             outputs=[
-                io.String.Output("lora_name", tooltip="The file's name, for Load MoE-LoRA (ICEdit)."),
+                LoraName.Output("lora_name", tooltip="The file's name, for Load MoE-LoRA (ICEdit)."),
                 io.Image.Output("curve", tooltip="The loss of all steps, and samples where they were asked for."),
                 io.String.Output("report", tooltip="What was trained, how long it took, what it needed."),
             ],

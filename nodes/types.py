@@ -5,6 +5,8 @@ from comfy_api.latest import io
 Layout = io.Custom("ICEDIT_LAYOUT")
 Judge = io.Custom("ICEDIT_JUDGE")
 Pairs = io.Custom("ICEDIT_PAIRS")
+LoraName = io.Custom("STRING,COMBO")
+"""The name of a file among the loras: for loaders, which have a list there, and for text."""
 
 CATEGORY = "ICEdit"
 JUDGES_CATEGORY = f"{CATEGORY}/judges"

@@ -138,3 +138,37 @@ def gradients_without_balance(model, adapter, batch):
         found = velocity(noisy(batch), batch["times"], batch["shown"], batch["text"], batch["pooled"], 50.0)
         velocity_loss(found.double(), batch["latents"], batch["noise"], batch["weights"]).backward()
     return by_key(adapter)
+
+
+def test_weights_that_are_cast_at_every_call_give_the_same_gradients(host, batch):
+    """An fp8 base model beside one that holds the same numbers in float32."""
+    single = {name: value.float() for name, value in batch.items()}
+    cast, plain = host.load_model(dtype="fp8_e4m3fn"), host.load_model(dtype="fp8_e4m3fn")
+    with torch.inference_mode():
+        plain.model.diffusion_model.float()
+    found, wanted = (gradients(model, new_adapter(model).float(), single, True) for model in (cast, plain))
+    assert cast.model.diffusion_model.img_in.weight.dtype == torch.float8_e4m3fn
+    assert all(torch.equal(found[key], wanted[key]) for key in wanted)
+
+
+class _Packed(torch.nn.Linear):
+    """As of a pack with quantized files of its own: it unpacks its weight in its forward, and nothing else can."""
+
+    def forward(self, x):
+        with torch.no_grad():
+            weight = self.weight * 2
+        return torch.nn.functional.linear(x, weight.to(x.dtype), self.bias)
+
+
+@pytest.mark.parametrize("kind", [_Packed, torch.nn.Identity])
+def test_gradients_pass_linears_of_other_packs_where_they_can(kind):
+    from icedit.host.training.fill_model import _any_backward
+
+    layer = _Packed(5, 3)
+    forward = layer.forward if kind is _Packed else lambda x: layer(x).detach()
+    gradient, like = random(2, 3, seed=1).float(), torch.zeros(2, 5)
+    if kind is _Packed:
+        assert torch.allclose(_any_backward(forward)(gradient, like), gradient @ (2 * layer.weight))
+    else:
+        with pytest.raises(ValueError, match="No gradient passes"):
+            _any_backward(forward)(gradient, like)

@@ -10,8 +10,8 @@ from torch.optim import Optimizer
 from .errors import TrainingError
 from .settings import CONSTANT, COSINE, PRODIGY, TrainingSettings
 
-WARM_UP = 100
-"""Steps over which the rate rises, at most; of a short training a tenth."""
+WARM_UP = 20
+"""Steps over which the rate rises, whatever the length of the training: a constant one can be made longer later."""
 
 
 def new_optimizer(parameters: Iterable[Parameter], settings: TrainingSettings) -> Optimizer:
@@ -35,8 +35,7 @@ def new_optimizer(parameters: Iterable[Parameter], settings: TrainingSettings) -
 
 def rate_factor(step: int, settings: TrainingSettings) -> float:
     """The factor of the learning rate at a step."""
-    warm_up = min(WARM_UP, math.ceil(settings.steps / 10))
-    rising = min(1.0, (step + 1) / warm_up)
+    rising = min(1.0, (step + 1) / WARM_UP)
     if settings.schedule == CONSTANT:
         return rising
     left = 1 - step / settings.steps

@@ -16,9 +16,10 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim import Optimizer
 
+from .adapter import TrainedAdapter
 from .errors import TrainingError
 
 log = logging.getLogger(__name__)
@@ -32,7 +33,7 @@ _ADAPTER, _OPTIMIZER, _LOSSES = "adapter.", "optimizer.", "losses"
 class LearningState:
     """What changes while training: the adapter, the optimizer, the losses of the steps that are done."""
 
-    adapter: nn.Module
+    adapter: TrainedAdapter
     optimizer: Optimizer
     losses: list[float] = field(default_factory=list)
 

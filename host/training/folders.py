@@ -49,7 +49,7 @@ class AdapterName:
 
     def states(self, run: str) -> Path:
         """The folder for the states of a run of this name."""
-        return training_folder() / self.stem / run
+        return training_folder() / "states" / self.stem / run
 
     def check_free(self) -> None:
         """Check that writing the file destroys nothing but an earlier result of a training.

@@ -2,36 +2,45 @@
 
 import hashlib
 import json
+import logging
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
-import comfy.model_management
-import comfy.utils
 import torch
 from torch import Tensor
 
-from ...training.adapter import TrainedAdapter
-from ...training.curve import loss_curve
 from ...training.errors import TrainingError
 from ...training.export import write_adapter_file
 from ...training.fit import Occasions, fit
 from ...training.optimizers import new_optimizer
 from ...training.pairs.pair import EditPairs
 from ...training.settings import CONSTANT, TrainingSettings
+from ...training.sheet import EditSample, training_sheet
+from ...training.start import start_from
 from ...training.states import LearningState, StateFolder
-from .batches import StepGradients
+from .. import files
 from .encode import EncodedPairs, Encoders, encode_all
-from .fill_model import FillVelocity, check_trainable, new_adapter
+from .fill_model import check_trainable, new_adapter
 from .folders import AdapterName, encoded_folder
 from .identity import model_identity
+from .learning import Learning, out_of_memory_explained
+from .needs import memory_needs
+from .progress import TrainingProgress
+from .samples import MOST
+from .start import NO_FILE, start_path, start_tensors
 
-NO_FILE = "None"
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class RunOptions:
-    """What does not change what is learned."""
+    """What a training starts from, and what does not change what is learned.
+
+    Raises:
+        TrainingError: a number that makes no sense.
+    """
 
     checkpointing: bool = True
     start_from: str = NO_FILE
@@ -67,6 +76,9 @@ class TrainingModels:
     def encoders(self) -> Encoders:
         return Encoders(self.clip, self.vae, self.model.model.get_dtype_inference())
 
+    def identities(self) -> list[str]:
+        return [model_identity(patcher) for patcher in (self.model, self.clip.patcher, self.vae.patcher)]
+
 
 @dataclass(frozen=True)
 class TrainingResult:
@@ -86,65 +98,77 @@ class Training:
     name: AdapterName
     settings: TrainingSettings
     options: RunOptions
+    _notes: list[str] = field(default_factory=list)
 
     def run(self) -> TrainingResult:
-        self.name.check_free()
-        with torch.inference_mode(False):
-            adapter = new_adapter(self.models.model, self.settings).to(self.models.model.load_device)
-            state = LearningState(adapter, new_optimizer(adapter.parameters(), self.settings))
-            states = StateFolder(self.name.states(self.fingerprint()), self.options.keep_states)
-            states.load_last(state)
-            first, begun = state.step, time.monotonic()
-            data = EncodedPairs(self.pairs, self.models.encoders, encoded_folder())
-            todo = data.missing(self.pairs.pairs)
-            bar = comfy.utils.ProgressBar(len(todo) + self.settings.steps - first)
-            encode_all(todo, lambda: bar.update(1))
-            encoded = time.monotonic()
-            self._fit(state, states, data, bar)
-            spent = (encoded - begun, time.monotonic() - encoded)
-            write_adapter_file(self.name.file, adapter, self.settings, self._card())
-        picture = loss_curve(state.losses, self.settings.steps)[None]
-        return TrainingResult(self.name.lora_name, picture, self._report(state, first, spent))
+        """Train, and write the file.
 
-    def fingerprint(self) -> str:
+        Raises:
+            TrainingError: something is wrong with the inputs, or happened while training; what was saved is kept.
+        """
+        self.name.check_free()
+        start = start_path(self.options.start_from)
+        if start is not None and self.name.file.exists() and start.samefile(self.name.file):
+            raise TrainingError(f"name and start_from are both {self.name.lora_name}. Choose another name.")
+        identities = self.models.identities()
+        with torch.inference_mode(False):
+            states = StateFolder(self.name.states(self._fingerprint(identities, start)), self.options.keep_states)
+            state = self._begun(states, start)
+            first, begun = state.step, time.monotonic()
+            samples = self._learn(state, states)
+            card = {"pairs": len(self.pairs), "held_out": len(self.pairs.held_out), "base": identities[0][:16]}
+            write_adapter_file(self.name.file, state.adapter, self.settings, card)
+        sheet = training_sheet(state.losses, self.settings.steps, samples)
+        return TrainingResult(self.name.lora_name, sheet, self._report(state, first, time.monotonic() - begun))
+
+    def _fingerprint(self, identities: list[str], start: Path | None) -> str:
         """The same for two runs that learn the same: what one saved, the other can go on from."""
         settings = self.settings.as_dict()
         if self.settings.schedule == CONSTANT:
             # Then more steps only go further.
             del settings["steps"]
-        parts = [json.dumps(settings, sort_keys=True), self.pairs.fingerprint]
-        parts += [model_identity(patcher) for patcher in self._patchers()]
+        parts = [json.dumps(settings, sort_keys=True), self.pairs.fingerprint, *identities]
+        parts += [] if start is None else [files.fingerprint(start)]
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:12]
 
-    def _patchers(self) -> tuple[Any, ...]:
-        return self.models.model, self.models.clip.patcher, self.models.vae.patcher
+    def _begun(self, states: StateFolder, start: Path | None) -> LearningState:
+        """The state to go on from: the last one saved, the file to start from, or nothing."""
+        adapter = new_adapter(self.models.model, self.settings)
+        tensors = {} if start is None else start_tensors(start)
+        self._notes += start_from(adapter, tensors, self.settings) if tensors else []
+        adapter.to(self.models.model.load_device)
+        state = LearningState(adapter, new_optimizer(adapter.parameters(), self.settings))
+        if states.load_last(state):
+            if state.step > self.settings.steps:
+                raise TrainingError(
+                    f"steps is {self.settings.steps}, but this training has {state.step} behind it. Set steps to more, "
+                    "or choose another name."
+                )
+            self._notes.append(f"Went on from the state after step {state.step}.")
+        return state
 
-    def _fit(self, state: LearningState, states: StateFolder, data: EncodedPairs, bar: Any) -> None:
-        assert isinstance(state.adapter, TrainedAdapter)
-        model = self.models.model.clone()
-        velocity = FillVelocity(model, state.adapter, self.options.checkpointing)
-        gradients = StepGradients(model, velocity, state.adapter, data, self.settings)
-        comfy.model_management.load_models_gpu([model])
-        model.pre_run()
-        try:
-            occasions = Occasions(self.options.save_every, lambda _: bar.update(1))
-            fit(state, gradients, self.settings, states, occasions)
-        finally:
-            model.cleanup()
+    def _learn(self, state: LearningState, states: StateFolder) -> list[EditSample]:
+        adapter, options = state.adapter, self.options
+        self._notes.append(memory_needs(self.models.model, adapter, self.pairs, self.settings, options.checkpointing))
+        log.info("%s", self._notes[-1])
+        data = EncodedPairs(self.pairs, self.models.encoders, encoded_folder())
+        looked_at = self.pairs.held_out[:MOST] if options.sample_every else ()
+        todo = data.missing((*self.pairs.pairs, *looked_at))
+        progress = TrainingProgress(len(todo) + self.settings.steps - state.step)
+        encode_all(todo, progress.step)
+        learning = Learning(
+            self.models.model, self.models.vae, adapter, data, self.settings, progress, options.checkpointing,
+            options.sample_every,
+        )  # fmt: skip
+        with out_of_memory_explained(state):
+            fit(state, learning.gradients, self.settings, states, Occasions(options.save_every, learning.step_done))
+        return learning.samples
 
-    def _card(self) -> dict[str, Any]:
-        return {
-            "pairs": len(self.pairs),
-            "held_out": len(self.pairs.held_out),
-            "base": model_identity(self.models.model)[:16],
-        }
-
-    def _report(self, state: LearningState, first: int, spent: tuple[float, float]) -> str:
+    def _report(self, state: LearningState, first: int, spent: float) -> str:
         done = state.step - first
-        speed = f"{spent[1] / done:.2f} s a step" if done else "nothing was left to train"
-        return "\n".join(
-            (
-                f"{self.name.lora_name}: {self.settings.adapter} adapter, {state.step} steps, {len(self.pairs)} pairs.",
-                f"{spent[0]:.0f} s to encode what was not on disk, {spent[1]:.0f} s for {done} steps ({speed}).",
-            )
-        )
+        lines = [
+            f"{self.name.lora_name}: {self.settings.adapter} adapter, {state.step} steps, {len(self.pairs)} pairs.",
+            f"{spent:.0f} s for {done} steps" + (f", {spent / done:.2f} s each, encoding included." if done else "."),
+            *self._notes,
+        ]
+        return "\n".join(lines)

@@ -192,6 +192,14 @@ SCENES = {
         },
         run=True,
     ),
+    "TrainMoELoRA": Scene(
+        MINI_LOADERS | {
+            "train": Node(
+                "TrainMoELoRA", (120, 160), (420, 860), {"name": "my_edit"},
+                MODEL | {"clip": ("clip", "CLIP"), "vae": ("vae", "VAE")},
+            ),
+        },
+    ),
     "InContextInversion": Scene(
         LOADERS | {
             "dev": Node("UNETLoader", (FAR, 100), (300, 80), {"unet_name": "flux1-dev.safetensors"}, shown=False),
