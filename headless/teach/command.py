@@ -102,7 +102,7 @@ async def _teach(server: str | ServerAddress, options: argparse.Namespace, workf
 async def _fetch(client: ComfyClient, result: RunResult, workflow: Workflow, folder: Path) -> None:
     """Print the trained file, and what was saved of its training."""
     for text in _reports(result):
-        log.info("%s", text)
+        log.info("%s", client.clean(text))
     name = lora_name(result, workflow)
     candidates = await places(client, name)
     file = await file_here(client, name, candidates)
@@ -118,7 +118,7 @@ async def _fetch(client: ComfyClient, result: RunResult, workflow: Workflow, fol
         raise OutputError(f"A result could not be saved in {folder}: {error.strerror or error}.") from error
     if file is None:
         log.warning("The file stays on the server, because ComfyUI hands out no models. It is among its loras as:")
-        print(name, flush=True)
+        print(client.clean(name), flush=True)
 
 
 def _reports(result: RunResult) -> list[str]:
