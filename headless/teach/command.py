@@ -30,6 +30,11 @@ DESCRIPTION = (
     "server's input folder. A server on this machine keeps the file in models/loras, and --output gets a copy."
 )
 
+NOTICE = (
+    "This trained a small model that knows drawings only; FLUX.1-Fill cannot use the file. Start your own ComfyUI with "
+    "the models (see README.md) and add --server http://127.0.0.1:8188."
+)
+
 
 def main(arguments: Sequence[str]) -> int:
     """Run the command line; its exit status."""
@@ -75,6 +80,7 @@ def _server(address: ServerAddress | None) -> Iterator[str | ServerAddress]:
         return
     with embedded.started_server(None, None, ()) as url:
         yield url
+    print(NOTICE, file=sys.stderr)
 
 
 async def _teach(server: str | ServerAddress, options: argparse.Namespace, workflow: Workflow) -> None:
