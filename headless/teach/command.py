@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from tqdm import tqdm
 
@@ -18,7 +18,7 @@ from ..cli import FAILED, INTERRUPTED, USAGE, AddressHidingParser, make_everythi
 from ..client import ComfyClient, NodeProgress, RunResult, Workflow
 from ..errors import ComfyError
 from ..workflow import WorkflowError, with_value, with_values
-from .options import PAIRS, given, parsed, settings_of
+from .options import PAIRS, TRAINING, given, parsed, settings_of
 from .pairs import check_pairs, pairs_here, uploaded
 from .trained import copied, file_here, free_path, lora_name, places
 
@@ -68,6 +68,8 @@ def _filled(options: argparse.Namespace, workflow: Workflow) -> Workflow:
     if options.server is None:
         workflow = embedded.with_mini_models(workflow)
     workflow = with_values(workflow, given(options, settings))
+    name = next(node["inputs"]["name"] for node in workflow.values() if node["class_type"] == TRAINING)
+    workflow = with_values(workflow, {"SaveImage.filename_prefix": f"{PurePath(str(name)).name}_loss"})
     for assignment in options.set:
         workflow = with_value(workflow, assignment)
     return workflow
