@@ -247,7 +247,9 @@ def test_the_estimate_of_memory_is_near_what_a_step_keeps(models):
 
     adapter = new_adapter(models["model"], TrainingSettings(rank=4))
     owned = {p.untyped_storage().data_ptr() for p in (*adapter.parameters(), *models["model"].model.parameters())}
-    for checkpointing, tolerance in ((False, 0.25), (True, 0.6)):
+    shape = BatchShape(tokens=2 * (128 + 8), hidden=128, blocks=2, itemsize=4, rank=4, experts=4)
+    measured = {}
+    for checkpointing in (False, True):
         kept = {}
 
         def keep(tensor, kept=kept):
@@ -259,8 +261,8 @@ def test_the_estimate_of_memory_is_near_what_a_step_keeps(models):
         velocity = FillVelocity(models["model"], adapter, checkpointing)
         with velocity.training(), torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
             found = velocity(*(torch.rand(2, *size) for size in ((16, 16, 32), (), (80, 16, 32), (8, 32), (32,))), 50.0)
-        measured = sum(storage.nbytes() for storage in kept.values())
-        shape = BatchShape(tokens=2 * (128 + 8), hidden=128, blocks=2, itemsize=4, rank=4, experts=4)
-        estimate = shape.activations(False) if not checkpointing else 2 * shape.tokens * shape.hidden * 4
         assert found.requires_grad
-        assert measured == pytest.approx(estimate, rel=tolerance)
+        measured[checkpointing] = sum(storage.nbytes() for storage in kept.values())
+    assert measured[False] == pytest.approx(shape.activations(False), rel=0.25)
+    # Of the blocks, only inputs are kept until one of them is computed again.
+    assert measured[True] < shape.activations(True) < measured[False]

@@ -86,7 +86,9 @@ class FillVelocity:
     """The velocity that FLUX.1-Fill predicts, with an adapter on it."""
 
     def __init__(self, model: Any, adapter: TrainedAdapter, checkpointing: bool) -> None:
-        self._patcher, self._base, network = model, model.model, model.model.diffusion_model
+        self._base, network = model.model, model.model.diffusion_model
+        # Older hosts leave it on for some layers, which would then gather gradients of their own.
+        network.requires_grad_(False)
         self._adapted = list(_adapted(network, adapter))
         self._trained = [*self._adapted, *_differentiable(network, {item.module for item in self._adapted})]
         if checkpointing:
