@@ -6,6 +6,7 @@ from ..diptych.fit import EARLIER_FITS
 from ..host import prompts
 from .diptych import NO_FILE, DiptychCreate
 from .early_filter import EarlyFilterSampler, EarlyFilterSamplerAdvanced
+from .edit_pairs import LoadEditPairs
 from .instruction import ICEFConditioning, InContextEditInstruction
 from .inversion import InContextInversion
 from .judges import EditJudgeCLIP, EditJudgeEndpoint, EditJudgePixels, EditJudgeVLM
@@ -35,4 +36,5 @@ class ICEditExtension(ComfyExtension):
             EditJudgeVLM,
             EditJudgeEndpoint,
             EditJudgeCLIP,
+            LoadEditPairs,
         ]

@@ -7,23 +7,16 @@ import pytest
 
 PACK = Path(__file__).resolve().parent.parent
 LOGIC = ("diptych", "moe_lora", "early_filter", "inversion", "training", "headless", "private_host")
-ALSO_IMPORTS = {"headless": {"private_host"}}
-"""What a logic folder imports besides itself: the command line starts a private host where no server is named."""
+ALSO_IMPORTS = {"headless": {"private_host", "training"}}
+"""What a logic folder imports besides itself: the command line starts a private host where no server is named, and
+reads lists of pairs."""
 HOST_MODULES = {
     "comfy", "comfy_api", "comfy_execution", "comfy_extras", "execution", "folder_paths", "latent_preview",
     "node_helpers", "nodes", "server",
 }  # fmt: skip
 HEAVY = {
-    "pyarrow",
-    "transformers",
-    "huggingface_hub",
-    "scipy",
-    "kornia",
-    "skimage",
-    "torchvision",
-    "aiohttp",
-    "requests",
-}
+    "transformers", "huggingface_hub", "scipy", "kornia", "skimage", "torchvision", "aiohttp", "requests", "pyarrow",
+}  # fmt: skip
 RUNS_ON_HOST = "private_host/text_encoders/__init__.py"
 
 

@@ -141,6 +141,15 @@ SCENES = {
         },
         run=True,
     ),
+    "LoadEditPairs": Scene(
+        {
+            "pairs": Node(
+                "LoadEditPairs", (120, 160), (330, 230), {"sources": "suits/before", "edited": "suits/after"}
+            ),
+            "report": text(("pairs", "report"), (490, 160), (420, 230)),
+        },
+        run=True,
+    ),
     "EditRestore": Scene(
         {
             "edited": Node("LoadImage", (120, 160), (250, 330), {"image": "edited.png"}),
