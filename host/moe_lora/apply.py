@@ -18,11 +18,10 @@ from torch import Tensor, nn
 from ...moe_lora.errors import AdapterError, ModelMismatchError
 from ...moe_lora.routed import RoutedWeights
 from ..forwards import Forward, Replacement, current_forward, replaced_forwards, set_forward
+from ..routing import MOE_LORA_KEY, ModelCall, Observe, RoutingObserver, observer_of
 from .experts import HeldAdapter, RoutedExperts
 from .flux_model import inner_path, way_out
 from .plain import host_patches
-
-MOE_LORA_KEY = "icedit_moe_lora"
 
 
 @dataclass(frozen=True)
@@ -143,24 +142,53 @@ class _Routing:
         model = executor.class_obj.diffusion_model
         # Every TorchCompileModel makes a new module around it; the module inside stays the same.
         model = getattr(model, "_orig_mod", model)
-        with replaced_forwards(self._replacements(model, held[0].model).values()):
+        observer = observer_of(args)
+        if observer is None:
+            replacements = self._replacements(model, held[0].model)
+        else:
+            replacements = self._observed(model, held[0].model, observer, ModelCall.of(*args))
+        with replaced_forwards(replacements.values()):
             return executor(*args, **kwargs)
 
     def _replacements(self, model: nn.Module, experts: RoutedExperts) -> Mapping[str, _Replacement]:
         kept = self.kept.setdefault(model, {})
         for path, layer in zip(experts.paths, experts.layers, strict=True):
-            linear = comfy.utils.get_attr(model, f"{self.inner.removeprefix('_orig_mod.')}{path}")
-            before = set_forward(linear)
+            linear, before = self._linear(model, path)
             if path not in kept or not kept[path].made_from(linear, before, layer):
-                forward = _with_experts(current_forward(linear), layer, self.strengths)
-                kept[path] = _Replacement(linear, before, forward, layer)
+                kept[path] = _replacement(linear, before, layer, self.strengths)
         return kept
 
+    def _observed(
+        self, model: nn.Module, experts: RoutedExperts, observer: RoutingObserver, call: ModelCall
+    ) -> Mapping[str, _Replacement]:
+        """Replacements for one call that is watched. They are not kept, and neither is the observer."""
+        made = {}
+        for path, layer in zip(experts.paths, experts.layers, strict=True):
+            observe = observer.watch(self.key, experts, path, self.strengths.top_k, call)
+            made[path] = _replacement(*self._linear(model, path), layer, self.strengths, observe)
+        return made
 
-def _with_experts(base: Forward, layer: nn.Module, strengths: Strengths) -> Forward:
+    def _linear(self, model: nn.Module, path: str) -> tuple[nn.Module, Forward | None]:
+        """The Linear of a layer, and the forward that somebody else has set on it."""
+        linear = comfy.utils.get_attr(model, f"{self.inner.removeprefix('_orig_mod.')}{path}")
+        return linear, set_forward(linear)
+
+
+def _replacement(
+    linear: nn.Module,
+    before: Forward | None,
+    layer: nn.Module,
+    strengths: Strengths,
+    observe: Observe | None = None,
+) -> _Replacement:
+    forward = _with_experts(current_forward(linear), layer, strengths, observe)
+    return _Replacement(linear, before, forward, layer)
+
+
+def _with_experts(base: Forward, layer: nn.Module, strengths: Strengths, observe: Observe | None) -> Forward:
     strength, top_k = strengths.routed, strengths.top_k
 
     def forward(x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        return layer(x, base(x, *args, **kwargs), strength, top_k)
+        return layer(x, base(x, *args, **kwargs), strength, top_k, observe)
 
     return forward
