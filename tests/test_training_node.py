@@ -69,6 +69,7 @@ def test_it_writes_a_file_that_both_loaders_use_whole(host, models, train):
     assert picture.shape[1] > 320 + 100, "the loss and a held-out pair below it"
     assert "MoE adapter, 3 steps, 4 pairs" in report
     assert re.search(r"Memory: about .* base model, .* adapter with gradients", report)
+    assert re.search(r"says \d\.\d+ bits about which of 2 kinds of edit", report)
     written, shipped = load_file(lora(lora_name)), load_file(lora("icedit_moe_lora.safetensors"))
     assert {key: value.shape for key, value in written.items()} == {key: value.shape for key, value in shipped.items()}
     assert all(torch.isfinite(value).all() for value in written.values())

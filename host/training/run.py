@@ -162,6 +162,8 @@ class Training:
         )  # fmt: skip
         with out_of_memory_explained(state):
             fit(state, learning.gradients, self.settings, states, Occasions(options.save_every, learning.step_done))
+        if (bits := learning.task_bits()) is not None:
+            self._notes.append(bits.line())
         return learning.samples
 
     def _report(self, state: LearningState, first: int, spent: float) -> str:
