@@ -35,7 +35,7 @@ class TaskBits:
     def line(self) -> str:
         return (
             f"Experts: evenness {self.evenness:.2f} (1: all work equally often). The expert says {self.by_task:.3f} "
-            f"bits about which of {self.tasks} kinds of edit it is ({self.by_chance:.3f} with kinds assigned at random)."
+            f"bits about which of {self.tasks} kinds of edit it is ({self.by_chance:.3f} with kinds drawn at random)."
         )
 
 

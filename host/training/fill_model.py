@@ -217,19 +217,26 @@ def _any_backward(forward: Forward) -> Callable[[Tensor, Tensor], Tensor]:
     return backward
 
 
-def _norm(norm: nn.Module) -> Forward:
+def _norm(norm: nn.LayerNorm | nn.RMSNorm) -> Forward:
+    shape = list(norm.normalized_shape)
+
     def forward(x: Tensor) -> Tensor:
-        if isinstance(norm, nn.LayerNorm) and norm.weight is None:
-            return nn.functional.layer_norm(x.clone(), norm.normalized_shape, None, None, norm.eps)
-        weight, bias, stream = comfy.ops.cast_bias_weight(norm, x, offloadable=True)
-        # The host may use the cast weight's memory for another before the backward pass.
-        weight, bias = weight.clone(), None if bias is None else bias.clone()
-        comfy.ops.uncast_bias_weight(norm, weight, bias, stream)
+        weight, bias = _own_weights(norm, x)
         if isinstance(norm, nn.LayerNorm):
-            return nn.functional.layer_norm(x.clone(), norm.normalized_shape, weight, bias, norm.eps)
-        return nn.functional.rms_norm(x, norm.normalized_shape, weight, norm.eps)
+            return nn.functional.layer_norm(x.clone(), shape, weight, bias, norm.eps)
+        return nn.functional.rms_norm(x, shape, weight, norm.eps)
 
     return forward
+
+
+def _own_weights(norm: nn.Module, x: Tensor) -> tuple[Tensor | None, Tensor | None]:
+    """Copies of the weights: the host may use the memory that it cast them to for others before the backward pass."""
+    if norm.weight is None:
+        return None, None
+    weight, bias, stream = comfy.ops.cast_bias_weight(norm, x, offloadable=True)
+    own = weight.clone(), None if bias is None else bias.clone()
+    comfy.ops.uncast_bias_weight(norm, weight, bias, stream)
+    return own
 
 
 def _checkpointed(block: nn.Module) -> Replacement:
