@@ -149,6 +149,10 @@ class ComfyClient:
         content = await self._connection.file(f"/view_metadata/{quote(kind, safe='')}", {"filename": name})
         return json_object(content or b"")
 
+    def clean(self, text: str) -> str:
+        """A text of the server's for the terminal, without its password and characters that terminals act on."""
+        return self._connection.address.clean(text)
+
     async def run(self, workflow: Workflow, on_progress: Callable[[NodeProgress], None] | None = None) -> RunResult:
         """Queue a workflow and follow it to its end. A cancelled call takes the prompt back from the server.
 

@@ -8,22 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from icedit.host.edit_pairs import EditPictureReader
 from icedit.training.pairs.buckets import bucket_of, fitted
-from icedit.training.pairs.load import PairSettings, load_pairs
-from icedit.training.pairs.sources import read_listing
 from PIL import Image
-
-
-def picture(seed: int, width: int = 64, height: int = 64) -> Image.Image:
-    pixels = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
-    return Image.fromarray(pixels)
-
-
-def png(seed: int, width: int = 64, height: int = 64) -> bytes:
-    file = io.BytesIO()
-    picture(seed, width, height).save(file, "PNG")
-    return file.getvalue()
+from support.edit_pairs import every, load, picture, png
 
 
 @pytest.fixture
@@ -37,15 +24,6 @@ def folders(tmp_path) -> tuple[Path, Path]:
         (after / f"{number:02}.png").write_bytes(png(100 + number))
         (after / f"{number:02}.txt").write_text(f"make it {number}\nturn it into {number}\n")
     return before, after
-
-
-def load(sources, edited=None, within=None, instruction="", **settings):
-    listing = read_listing(sources, edited, within, instruction)
-    return load_pairs(listing, EditPictureReader(), PairSettings(**{"panel_size": 64, **settings}))
-
-
-def every(pairs):
-    return sorted((*pairs.pairs, *pairs.held_out), key=lambda pair: pair.id)
 
 
 class TestFolders:
@@ -85,7 +63,7 @@ class TestFolders:
         for line in (
             "1 without the source picture: 00.png",
             "1 without the edited picture: 01.png",
-            "2 without an instruction: 02 (no 02.txt); 03 (03.txt is empty)",
+            "2 without an instruction: 02 (no 02.txt beside it); 03 (03.txt is empty)",
             "1 with pictures of different proportions: 04 (64 x 64 and 64 x 48)",
             "1 with a picture that cannot be read: 05 (The picture '05.png'",
             "1 with the very same picture before and after: 06",
@@ -101,7 +79,9 @@ class TestFolders:
     def test_many_problems_of_a_kind_are_counted(self, folders):
         for text in folders[1].glob("*.txt"):
             text.unlink()
-        with pytest.raises(ValueError, match=r"20 without an instruction: 00 .*; 04 \(no 04.txt\); and 15 more"):
+        with pytest.raises(
+            ValueError, match=r"20 without an instruction: 00 .*; 04 \(no 04.txt beside it\); and 15 more"
+        ):
             load(*folders, on_problems="skip")
 
     def test_a_truncated_jpeg_is_found(self, folders):
@@ -222,68 +202,6 @@ class TestLists:
         rows = [{**row, "control_path_1": "x.png"} for row in self.rows("control_path_0", "image_path", "caption")]
         with pytest.raises(ValueError, match="a second picture to start from"):
             load(self.write(tmp_path, "p.jsonl", rows))
-
-
-class TestTables:
-    @pytest.fixture
-    def arrow(self):
-        pytest.importorskip("pyarrow")
-        import pyarrow
-
-        return pyarrow
-
-    def embedded(self, seed):
-        return {"bytes": png(seed), "path": None}
-
-    def write(self, arrow, path, columns):
-        import pyarrow.parquet
-
-        pyarrow.parquet.write_table(arrow.table(columns), path, row_group_size=3)
-        return path
-
-    def test_the_layout_of_magicbrush(self, arrow, tmp_path):
-        columns = {
-            "img_id": ["1", "1", *"3456789ab"],
-            "turn_index": [1, 2, *([1] * 9)],
-            "source_img": [self.embedded(n) for n in range(11)],
-            "mask_img": [self.embedded(0)] * 11,
-            "target_img": [self.embedded(100 + n) for n in range(11)],
-            "instruction": [f"make it {n}" for n in range(11)],
-        }
-        path = self.write(arrow, tmp_path / "train.parquet", columns)
-        pairs = load(path).pairs
-        assert len(pairs) == 10 and len(pairs.held_out) == 1
-        pair = next(pair for pair in every(pairs) if pair.id == "train row 8")
-        assert pair.instructions == ("make it 7",)
-        assert torch.equal((pairs.pictures(pair)[1] * 255).round().byte(), torch.from_numpy(np.array(picture(107))))
-
-    def test_the_layout_of_omniedit_over_several_files(self, arrow, tmp_path):
-        for part in range(2):
-            columns = {
-                "omni_edit_id": [f"{part}{n}" for n in range(4)],
-                "task": ["removal"] * 4,
-                "src_img": [self.embedded(10 * part + n) for n in range(4)],
-                "edited_img": [self.embedded(100 + 10 * part + n) for n in range(3)] + [None],
-                "edited_prompt_list": [[f"remove {n}", f"take {n} away"] for n in range(3)] + [["x"]],
-            }
-            self.write(arrow, tmp_path / f"part{part}.parquet", columns)
-        with pytest.raises(ValueError, match=r"2 with a picture.*part0 row 4 \(edited_img holds no picture\); part1"):
-            load(tmp_path)
-        pairs = load(tmp_path, on_problems="skip").pairs
-        assert {pair.task for pair in pairs} == {"removal"}
-        assert pairs[0].instructions == ("remove 0", "take 0 away")
-        assert len(pairs) == 6
-
-    def test_a_file_that_is_no_table(self, arrow, tmp_path):
-        (tmp_path / "x.parquet").write_bytes(b"nothing")
-        with pytest.raises(ValueError, match=r"'x\.parquet' is no parquet table that can be read"):
-            load(tmp_path / "x.parquet")
-
-    def test_without_pyarrow_it_says_what_to_install(self, tmp_path, monkeypatch):
-        monkeypatch.setattr("icedit.training.pairs.parquet.find_spec", lambda _: None)
-        (tmp_path / "x.parquet").write_bytes(b"")
-        with pytest.raises(ValueError, match="pip install pyarrow"):
-            load(tmp_path / "x.parquet")
 
 
 class TestHeldOut:

@@ -108,7 +108,7 @@ class TestOnAServer:
         assert file == str(tmp_path / "out" / "red.safetensors")
         there = server.folder / "models" / "loras" / "teach" / "red.safetensors"
         assert (tmp_path / "out" / "red.safetensors").read_bytes() == there.read_bytes()
-        assert len(list((tmp_path / "out").glob("my_edit_loss*.png"))) == 1
+        assert len(list((tmp_path / "out").glob("red_loss*.png"))) == 1
         uploaded = sorted(path.name for path in (server.folder / "input" / "icedit-pairs").iterdir())
         assert len(uploaded) == 4 * 2 + 1
         (manifest,) = (server.folder / "input" / "icedit-pairs").glob("*.jsonl")

@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from tqdm import tqdm
 
@@ -18,7 +18,7 @@ from ..cli import FAILED, INTERRUPTED, USAGE, AddressHidingParser, make_everythi
 from ..client import ComfyClient, NodeProgress, RunResult, Workflow
 from ..errors import ComfyError
 from ..workflow import WorkflowError, with_value, with_values
-from .options import PAIRS, given, parsed, settings_of
+from .options import PAIRS, TRAINING, given, parsed, settings_of
 from .pairs import check_pairs, pairs_here, uploaded
 from .trained import copied, file_here, free_path, lora_name, places
 
@@ -28,6 +28,11 @@ DESCRIPTION = (
     "Teach FLUX.1-Fill an edit of your own from pairs of pictures, on your ComfyUI. Without --server a private ComfyUI "
     "with small models is set up and used, which know drawings of a few coloured shapes. The pairs go into the "
     "server's input folder. A server on this machine keeps the file in models/loras, and --output gets a copy."
+)
+
+NOTICE = (
+    "This trained a small model that knows drawings only; FLUX.1-Fill cannot use the file. Start your own ComfyUI with "
+    "the models (see README.md) and add --server http://127.0.0.1:8188."
 )
 
 
@@ -63,6 +68,8 @@ def _filled(options: argparse.Namespace, workflow: Workflow) -> Workflow:
     if options.server is None:
         workflow = embedded.with_mini_models(workflow)
     workflow = with_values(workflow, given(options, settings))
+    name = next(node["inputs"]["name"] for node in workflow.values() if node["class_type"] == TRAINING)
+    workflow = with_values(workflow, {"SaveImage.filename_prefix": f"{PurePath(str(name)).name}_loss"})
     for assignment in options.set:
         workflow = with_value(workflow, assignment)
     return workflow
@@ -75,6 +82,7 @@ def _server(address: ServerAddress | None) -> Iterator[str | ServerAddress]:
         return
     with embedded.started_server(None, None, ()) as url:
         yield url
+    print(NOTICE, file=sys.stderr)
 
 
 async def _teach(server: str | ServerAddress, options: argparse.Namespace, workflow: Workflow) -> None:
@@ -102,7 +110,7 @@ async def _teach(server: str | ServerAddress, options: argparse.Namespace, workf
 async def _fetch(client: ComfyClient, result: RunResult, workflow: Workflow, folder: Path) -> None:
     """Print the trained file, and what was saved of its training."""
     for text in _reports(result):
-        log.info("%s", text)
+        log.info("%s", client.clean(text))
     name = lora_name(result, workflow)
     candidates = await places(client, name)
     file = await file_here(client, name, candidates)
@@ -118,7 +126,7 @@ async def _fetch(client: ComfyClient, result: RunResult, workflow: Workflow, fol
         raise OutputError(f"A result could not be saved in {folder}: {error.strerror or error}.") from error
     if file is None:
         log.warning("The file stays on the server, because ComfyUI hands out no models. It is among its loras as:")
-        print(name, flush=True)
+        print(client.clean(name), flush=True)
 
 
 def _reports(result: RunResult) -> list[str]:

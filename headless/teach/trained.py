@@ -1,11 +1,12 @@
 """The trained file: what it is called on the server, and where it is if the server runs on this machine."""
 
 import itertools
-import json
 import shutil
-from pathlib import Path, PureWindowsPath
+from pathlib import Path
 from typing import Any
 
+from ..answers import json_object, mapping
+from ..batch import local_name
 from ..client import ComfyClient, RunResult, Workflow
 from ..errors import ComfyError
 from .options import TRAINING
@@ -40,7 +41,8 @@ async def file_here(client: ComfyClient, name: str, candidates: list[str]) -> Pa
     shown = await client.model_metadata("loras", name)
     if shown is None:
         return None
-    return next((path for path in map(Path, candidates) if _metadata(path) == shown), None)
+    paths = (Path(candidate) for candidate in candidates if candidate.endswith(".safetensors"))
+    return next((path for path in paths if _metadata(path) == shown), None)
 
 
 def copied(file: Path, folder: Path) -> Path:
@@ -54,7 +56,7 @@ def copied(file: Path, folder: Path) -> Path:
 
 def free_path(folder: Path, name: str) -> Path:
     """A path in the folder that nothing has, named like a file on the server."""
-    wanted = Path(PureWindowsPath(name).name)
+    wanted = local_name(name)
     numbered = (f"{wanted.stem}_{number:03}{wanted.suffix}" for number in itertools.count(2))
     names = itertools.chain([wanted.name], numbered)
     return next(path for path in map(folder.joinpath, names) if not path.exists())
@@ -63,8 +65,12 @@ def free_path(folder: Path, name: str) -> Path:
 def _metadata(path: Path) -> Any:
     """The texts in the header of a safetensors file; None if there is no such file."""
     try:
+        # Nothing but files: a pipe would never end.
+        if not path.is_file():
+            return None
         with path.open("rb") as file:
             length = int.from_bytes(file.read(8), "little")
-            return json.loads(file.read(length)).get("__metadata__") if 0 < length <= HEADER_BYTES else None
-    except (OSError, ValueError, AttributeError):
+            header = json_object(file.read(length)) if length <= HEADER_BYTES else None
+    except (OSError, ValueError):
         return None
+    return mapping(header).get("__metadata__")

@@ -144,7 +144,7 @@ SCENES = {
     "LoadEditPairs": Scene(
         {
             "pairs": Node(
-                "LoadEditPairs", (120, 160), (330, 230), {"sources": "suits/before", "edited": "suits/after"}
+                "LoadEditPairs", (120, 160), (330, 290), {"sources": "suits/before", "edited": "suits/after"}
             ),
             "report": text(("pairs", "report"), (490, 160), (420, 230)),
         },

@@ -44,7 +44,9 @@ def _row(name: str, before: list[Path], after: list[Path], texts: list[Path], in
         return PairProblem(ProblemKind.BAD_TEXT, texts[0].name, _reason(error))
     instructions = cleaned(lines)
     if not instructions:
-        return PairProblem(ProblemKind.NO_TEXT, name, f"{texts[0].name} is empty" if texts else f"no {name}{TEXT}")
+        return PairProblem(
+            ProblemKind.NO_TEXT, name, f"{texts[0].name} is empty" if texts else f"no {name}{TEXT} beside it"
+        )
     return ListedPair(name, _file(before[0]), _file(after[0]), instructions)
 
 

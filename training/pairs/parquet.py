@@ -57,8 +57,8 @@ class _Table:
     def of(cls, path: Path, instruction: str) -> "_Table":
         if find_spec("pyarrow") is None:
             raise ValueError(
-                f"To read {path.name!r}, ComfyUI's Python needs the package pyarrow, which is not installed. Install "
-                "it (python -m pip install pyarrow), or use folders or a .jsonl list."
+                f"{path.name!r} needs the Python package pyarrow, which is not installed here. Install it (python -m "
+                "pip install pyarrow, with ComfyUI's Python for its nodes), or use folders or a .jsonl list."
             )
         parquet = import_module("pyarrow.parquet")
         try:

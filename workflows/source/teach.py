@@ -38,7 +38,7 @@ def icedit_teach(info: NodeInfo) -> Graph:
     training = graph.add(
         "TrainMoELoRA",
         graph.below(830),
-        (400, 900),
+        (400, 1300),
         values={
             "model": models.model,
             "clip": models.clip,
