@@ -53,15 +53,23 @@ class ModelCall:
 class RoutingObserver(Protocol):
     """What may lie in `transformer_options` under `OBSERVER_KEY`. It must have no attribute `to`: the host calls it."""
 
-    def watch(self, adapter: str, experts: Any, path: str, top_k: int, call: ModelCall) -> Observe | None:
-        """What to call when the layer at `path` of this adapter routes its tokens in this call; None for nothing.
+    @property
+    def kept(self) -> dict[Any, dict[str, Any]]:
+        """Where adapters keep what they made for this observer: a compiler would compile new functions at each step."""
+        ...
+
+    def begin(self, call: ModelCall) -> None:
+        """The diffusion model is called now; several adapters on a model all say so."""
+        ...
+
+    def watch(self, adapter: str, experts: Any, path: str, top_k: int) -> Observe:
+        """What to call when the layer at `path` of this adapter routes its tokens.
 
         Args:
             adapter: the name of its experts on the model.
             experts: all its routed layers.
             path: the layer in the host's diffusion model.
             top_k: experts that work on each token.
-            call: the call of the diffusion model that begins now.
         """
         ...
 

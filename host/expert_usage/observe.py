@@ -60,6 +60,7 @@ def observed_run(process: Process, latent: Mapping[str, Any], seed: int) -> tupl
         )
     finally:
         del options[OBSERVER_KEY]
+        recorder.kept.clear()
     return recorder.usage(process.steps), as_output(latent, process.cast(samples))
 
 
@@ -71,22 +72,25 @@ class _Recorder:
     experts: dict[str, Any] = field(default_factory=dict)
     top_k: dict[str, int] = field(default_factory=dict)
     tallies: dict[tuple[str, str], LayerTally] = field(default_factory=dict)
+    kept: dict[Any, dict[str, Any]] = field(default_factory=dict)
+    calls: list[ModelCall] = field(default_factory=list)
+    """The one that runs now, alone."""
 
-    def watch(self, adapter: str, experts: Any, path: str, top_k: int, call: ModelCall) -> Observe:
+    def begin(self, call: ModelCall) -> None:
+        self.calls[:] = [call]
+
+    def watch(self, adapter: str, experts: Any, path: str, top_k: int) -> Observe:
         self.experts[adapter], self.top_k[adapter] = experts, top_k
-        layer = experts.layers[experts.paths.index(path)]
-        step = self._step(call.sigma)
-        words = call.words if path.startswith("single_blocks.") else 0
-        if (adapter, path) not in self.tallies:
-            self.tallies[adapter, path] = LayerTally(
-                path, layer.rank, layer.experts, len(self.sigmas) - 1, call.height, call.width
-            )
-        tally = self.tallies[adapter, path]
+        layer, size = experts.layers[experts.paths.index(path)], (self.calls[0].height, self.calls[0].width)
+        tally = LayerTally(path, layer.rank, layer.experts, len(self.sigmas) - 1, *size)
+        tally = self.tallies.setdefault((adapter, path), tally)
 
         def observe(hidden: Tensor, weights: Tensor) -> None:
+            (call,) = self.calls
             rows = list(call.positive)
             if rows and len(weights) > max(rows):
-                tally.add(hidden[rows], weights[rows], step, words)
+                words = call.words if path.startswith("single_blocks.") else 0
+                tally.add(hidden[rows], weights[rows], self._step(call.sigma), words)
 
         # A compiled model calls it between its compiled parts.
         return cast("Observe", torch.compiler.disable(observe))

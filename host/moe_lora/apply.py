@@ -143,46 +143,25 @@ class _Routing:
         # Every TorchCompileModel makes a new module around it; the module inside stays the same.
         model = getattr(model, "_orig_mod", model)
         observer = observer_of(args)
-        if observer is None:
-            replacements = self._replacements(model, held[0].model)
-        else:
-            replacements = self._observed(model, held[0].model, observer, ModelCall.of(*args))
-        with replaced_forwards(replacements.values()):
+        if observer is not None:
+            observer.begin(ModelCall.of(*args))
+        with replaced_forwards(self._replacements(model, held[0].model, observer).values()):
             return executor(*args, **kwargs)
 
-    def _replacements(self, model: nn.Module, experts: RoutedExperts) -> Mapping[str, _Replacement]:
-        kept = self.kept.setdefault(model, {})
-        for path, layer in zip(experts.paths, experts.layers, strict=True):
-            linear, before = self._linear(model, path)
-            if path not in kept or not kept[path].made_from(linear, before, layer):
-                kept[path] = _replacement(linear, before, layer, self.strengths)
-        return kept
-
-    def _observed(
-        self, model: nn.Module, experts: RoutedExperts, observer: RoutingObserver, call: ModelCall
+    def _replacements(
+        self, model: nn.Module, experts: RoutedExperts, observer: RoutingObserver | None
     ) -> Mapping[str, _Replacement]:
-        """Replacements for one call that is watched. They are not kept, and neither is the observer."""
-        made = {}
+        # What an observer is in goes with it.
+        kept = self.kept.setdefault(model, {}) if observer is None else observer.kept.setdefault((self.key, model), {})
         for path, layer in zip(experts.paths, experts.layers, strict=True):
-            observe = observer.watch(self.key, experts, path, self.strengths.top_k, call)
-            made[path] = _replacement(*self._linear(model, path), layer, self.strengths, observe)
-        return made
-
-    def _linear(self, model: nn.Module, path: str) -> tuple[nn.Module, Forward | None]:
-        """The Linear of a layer, and the forward that somebody else has set on it."""
-        linear = comfy.utils.get_attr(model, f"{self.inner.removeprefix('_orig_mod.')}{path}")
-        return linear, set_forward(linear)
-
-
-def _replacement(
-    linear: nn.Module,
-    before: Forward | None,
-    layer: nn.Module,
-    strengths: Strengths,
-    observe: Observe | None = None,
-) -> _Replacement:
-    forward = _with_experts(current_forward(linear), layer, strengths, observe)
-    return _Replacement(linear, before, forward, layer)
+            linear = comfy.utils.get_attr(model, f"{self.inner.removeprefix('_orig_mod.')}{path}")
+            before = set_forward(linear)
+            if path not in kept or not kept[path].made_from(linear, before, layer):
+                top_k = self.strengths.top_k
+                observe = None if observer is None else observer.watch(self.key, experts, path, top_k)
+                forward = _with_experts(current_forward(linear), layer, self.strengths, observe)
+                kept[path] = _Replacement(linear, before, forward, layer)
+        return kept
 
 
 def _with_experts(base: Forward, layer: nn.Module, strengths: Strengths, observe: Observe | None) -> Forward:

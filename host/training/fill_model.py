@@ -126,7 +126,8 @@ class FillVelocity:
         t = self._base.model_sampling.timestep(times).float()
         options = {"optimized_attention_override": _differentiable_attention}
         strength = torch.full((len(x),), guidance, device=x.device, dtype=dtype)
-        with torch.autocast(x.device.type, torch.bfloat16, enabled=_gains_by_bfloat16(x)):
+        fast = torch.is_grad_enabled() and _gains_by_bfloat16(x)
+        with torch.autocast(x.device.type, torch.bfloat16, enabled=fast):
             velocity = self._base.diffusion_model(
                 x, t, context=text.to(x), y=pooled.to(x), guidance=strength, transformer_options=options
             )
@@ -165,7 +166,14 @@ def _differentiable(network: nn.Module, adapted: set[nn.Module]) -> Iterator[Rep
 
 def _frozen(linear: nn.Module) -> Forward:
     forward = current_forward(linear)
-    backward = _host_backward(linear) if type(linear).__module__ == comfy.ops.__name__ else _any_backward(forward)
+    by_host, by_itself = _host_backward(linear), _any_backward(forward)
+    is_hosts = type(linear).__module__ == comfy.ops.__name__
+
+    def backward(gradient: Tensor, like: Tensor) -> Tensor:
+        weight = linear.weight
+        assert isinstance(weight, Tensor)
+        # Other packs keep what is packed as bytes, and what is not as the host does.
+        return (by_host if is_hosts or weight.is_floating_point() else by_itself)(gradient, like)
 
     def differentiable(x: Tensor) -> Tensor:
         return _FrozenLinear.apply(x, forward, backward) if x.requires_grad else forward(x)  # pyright: ignore
@@ -193,7 +201,7 @@ def _host_backward(linear: nn.Module) -> Callable[[Tensor, Tensor], Tensor]:
         weight, bias, stream = comfy.ops.cast_bias_weight(
             linear, dtype=dtype, device=like.device, bias_dtype=dtype, offloadable=True
         )
-        product = gradient @ weight
+        product = gradient @ weight.as_subclass(Tensor)
         comfy.ops.uncast_bias_weight(linear, weight, bias, stream)
         return product.to(like.dtype)
 

@@ -23,7 +23,13 @@ from .samples import HeldOutSamples
 
 @dataclass(eq=False)
 class Learning:
-    """An adapter learning on the host's model. `samples` are the last that were taken."""
+    """An adapter learning on the host's model.
+
+    Attributes:
+        sample_every: steps between two looks at held-out pairs; 0 for none.
+        beside_model: bytes that the host is to leave free when it loads the model.
+        samples: the last that were taken.
+    """
 
     model: Any
     vae: Any
@@ -33,6 +39,7 @@ class Learning:
     progress: TrainingProgress
     checkpointing: bool
     sample_every: int
+    beside_model: int = 0
     samples: list[EditSample] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -57,7 +64,7 @@ class Learning:
 
     def _load(self) -> None:
         if not self._is_loaded:
-            comfy.model_management.load_models_gpu([self._model])
+            comfy.model_management.load_models_gpu([self._model], memory_required=self.beside_model)
             self._is_loaded = True
 
     def step_done(self, state: LearningState) -> None:

@@ -209,7 +209,7 @@ SCENES = {
             "usage": Node(
                 "ExpertUsage", (120, 100), (700, 900),
                 {"seed": 7, "control_after_generate": "fixed", "steps": 28},
-                MODEL | CONDITIONS | START | {"vae": ("vae", "VAE")},
+                CONDITIONS | START | {"model": ("unet", "model"), "vae": ("vae", "VAE")},
             ),
         },
         run=True,
