@@ -24,6 +24,7 @@ from .layouts import (
     plain_name,
     read_key,
 )  # fmt: skip
+from .random_start import RouterStart, router_start
 from .routed import RoutedKeys, RoutedWeights
 
 
@@ -58,6 +59,11 @@ class Adapter:
     @cached_property
     def routed_parameters(self) -> int:
         return sum(layer.parameters for layer in self.routed)
+
+    @cached_property
+    def start(self) -> RouterStart:
+        """Whether the routers were trained."""
+        return router_start([layer.router for layer in self.routed])
 
     def in_memory(self) -> "Adapter":
         """A copy that does not need the file."""

@@ -155,3 +155,11 @@ def routed_path(layer: str) -> str | None:
         if match is not None:
             return path.format(int(match[1]))
     return None
+
+
+def diffusers_name(path: str) -> str:
+    """The name, with prefix, that diffusers gives the layer at this path of the host's FLUX, for one that `routed_path`
+    gives."""
+    kind, number, *_ = path.split(".")
+    layer = "transformer_blocks.{}.ff.net.2" if kind == "double_blocks" else "single_transformer_blocks.{}.proj_out"
+    return "transformer." + layer.format(number)

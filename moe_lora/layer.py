@@ -4,6 +4,8 @@ y = base(x) + strength * sum over the kept experts e of softmax_e * B_e A_e x. A
 and the router in one, then all B side by side, with the routing weights applied to the hidden vector between them.
 """
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
@@ -98,9 +100,22 @@ class RoutedLoRA(nn.Module):
         self.down, self.up = down, up
         self.experts, self.rank, self.scale = experts, rank, scale
 
-    def forward(self, x: Tensor, base: Tensor, strength: float = 1.0, top_k: int = 1) -> Tensor:
-        """base `... out` with this layer's part for the tokens x `... in` added, in the dtype of base."""
+    def forward(
+        self,
+        x: Tensor,
+        base: Tensor,
+        strength: float = 1.0,
+        top_k: int = 1,
+        observe: Callable[[Tensor, Tensor], None] | None = None,
+    ) -> Tensor:
+        """base `... out` with this layer's part for the tokens x `... in` added, in the dtype of base.
+
+        `observe` is called with the hidden vectors `... (experts rank)` and the routing weights `... experts`.
+        """
         hidden, logits = self.down(x, self.experts)
-        weights = routing_weights(logits, top_k) * (self.scale * strength)
+        weights = routing_weights(logits, top_k)
+        if observe is not None:
+            observe(hidden, weights)
+        weights = weights * (self.scale * strength)
         hidden = hidden.unflatten(-1, (self.experts, self.rank)) * weights.unsqueeze(-1)
         return self.up(hidden.flatten(-2).to(base.dtype), base)

@@ -34,6 +34,7 @@ def adapter_report(
             f"{len(adapter.routed)} routed layers: {experts} experts of rank {rank}, top_k {top_k}, {memory}.",
             f"{plain} ordinary LoRA layers; {total} parameters, {_millions(adapter.routed_parameters)} of them routed.",
             f"strength {strength:g}, expert_strength {expert_strength:g}.",
+            adapter.start.sentence(),
         ]
     lines += adapter_notes(adapter, name)
     if strength == 0:

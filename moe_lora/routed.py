@@ -1,6 +1,7 @@
 """The tensors of one routed layer: found by their keys, and checked."""
 
-from collections.abc import Mapping
+import hashlib
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -156,6 +157,15 @@ class RoutedKeys:
             )
         down, up = (tuple(tensors[keys[index]] for index in experts) for keys in (self.down, self.up))
         return RoutedWeights(self.name, self.path, down, up, tensors[self.router])
+
+
+def adapter_identity(layers: Iterable[RoutedWeights]) -> str:
+    """By which the adapter that these layers belong to is known again: 16 characters from some of its values."""
+    digest = hashlib.sha256()
+    for layer in layers:
+        for tensor in (layer.router, layer.down[0][0], layer.up[0][0]):
+            digest.update(tensor.detach().float().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:16]
 
 
 def _dtype(dtype: torch.dtype) -> str:

@@ -7,6 +7,7 @@ from ..host import prompts
 from .diptych import NO_FILE, DiptychCreate
 from .early_filter import EarlyFilterSampler, EarlyFilterSamplerAdvanced
 from .edit_pairs import LoadEditPairs
+from .expert_usage import ExpertUsage, FlattenMoELoRA
 from .instruction import ICEFConditioning, InContextEditInstruction
 from .inversion import InContextInversion
 from .judges import EditJudgeCLIP, EditJudgeEndpoint, EditJudgePixels, EditJudgeVLM
@@ -30,6 +31,8 @@ class ICEditExtension(ComfyExtension):
             EarlyFilterSampler,
             EarlyFilterSamplerAdvanced,
             MoELoRALoader,
+            ExpertUsage,
+            FlattenMoELoRA,
             InContextInversion,
             TrainMoELoRA,
             EditJudgePixels,

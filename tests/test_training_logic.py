@@ -17,6 +17,7 @@ from icedit.training.loss import changed_patches, loss_weights, velocity_loss
 from icedit.training.optimizers import new_optimizer, rate_factor
 from icedit.training.pairs.pair import EditPair
 from icedit.training.settings import TrainingSettings
+from icedit.training.specialised import pairs_by_task, task_bits
 from icedit.training.start import start_from
 from icedit.training.states import LearningState, StateFolder
 from icedit.training.targets import TargetLayer, paper_targets
@@ -273,3 +274,18 @@ def test_a_state_holds_nothing_but_tensors_and_numbers(tmp_path):
     state = learning(folder=tmp_path)
     tensors = load_file(tmp_path / "step_00000008.safetensors")
     assert tensors["losses"].tolist() == state.losses
+
+
+def test_experts_that_differ_by_kind_of_edit_are_told_from_those_that_do_not():
+    generator = torch.Generator().manual_seed(0)
+    tasks = ["move", "frame"] * 8
+    alike = 100 + 10 * torch.rand(16, 2, 4, generator=generator)
+    apart = torch.zeros(16, 2, 4)
+    apart[0::2, :, 0] = apart[1::2, :, 2] = 400
+    assert task_bits(apart, tasks).by_task == pytest.approx(1.0, abs=0.01)
+    assert task_bits(apart, tasks).by_chance < 0.3
+    assert task_bits(alike, tasks).by_task < 0.01
+    assert task_bits(alike, tasks).evenness > 0.99 > 0.01 > task_bits(apart[::2], tasks[::2]).evenness
+    assert pairs_by_task([EditPair("a", ("x",), "move"), EditPair("b", ("x",))]) == []
+    named = [EditPair(str(index), ("x",), tasks[index % 2]) for index in range(40)]
+    assert Counter(pair.task for pair in pairs_by_task(named)) == {"move": 8, "frame": 8}

@@ -69,6 +69,7 @@ def test_it_writes_a_file_that_both_loaders_use_whole(host, models, train):
     assert picture.shape[1] > 320 + 100, "the loss and a held-out pair below it"
     assert "MoE adapter, 3 steps, 4 pairs" in report
     assert re.search(r"Memory: about .* base model, .* adapter with gradients", report)
+    assert re.search(r"says \d\.\d+ bits about which of 2 kinds of edit", report)
     written, shipped = load_file(lora(lora_name)), load_file(lora("icedit_moe_lora.safetensors"))
     assert {key: value.shape for key, value in written.items()} == {key: value.shape for key, value in shipped.items()}
     assert all(torch.isfinite(value).all() for value in written.values())
@@ -247,7 +248,9 @@ def test_the_estimate_of_memory_is_near_what_a_step_keeps(models):
 
     adapter = new_adapter(models["model"], TrainingSettings(rank=4))
     owned = {p.untyped_storage().data_ptr() for p in (*adapter.parameters(), *models["model"].model.parameters())}
-    for checkpointing, tolerance in ((False, 0.25), (True, 0.6)):
+    shape = BatchShape(tokens=2 * (128 + 8), hidden=128, blocks=2, itemsize=4, rank=4, experts=4)
+    measured = {}
+    for checkpointing in (False, True):
         kept = {}
 
         def keep(tensor, kept=kept):
@@ -259,8 +262,8 @@ def test_the_estimate_of_memory_is_near_what_a_step_keeps(models):
         velocity = FillVelocity(models["model"], adapter, checkpointing)
         with velocity.training(), torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
             found = velocity(*(torch.rand(2, *size) for size in ((16, 16, 32), (), (80, 16, 32), (8, 32), (32,))), 50.0)
-        measured = sum(storage.nbytes() for storage in kept.values())
-        shape = BatchShape(tokens=2 * (128 + 8), hidden=128, blocks=2, itemsize=4, rank=4, experts=4)
-        estimate = shape.activations(False) if not checkpointing else 2 * shape.tokens * shape.hidden * 4
         assert found.requires_grad
-        assert measured == pytest.approx(estimate, rel=tolerance)
+        measured[checkpointing] = sum(storage.nbytes() for storage in kept.values())
+    assert measured[False] == pytest.approx(shape.activations(False), rel=0.25)
+    # Of the blocks, only inputs are kept until one of them is computed again.
+    assert measured[True] < shape.activations(True) < measured[False]

@@ -1,1 +1,1 @@
-"""Teaching an adapter from before/after pairs: the pairs, and what is learned from them."""
+"""Teaching edits: pairs, training, and what the experts have learned."""

@@ -72,7 +72,8 @@ def _start_experts(layer: TrainedExperts, left: dict[str, Tensor], generator: to
         if index >= given:
             row = row * (1 + ROUTER_NOISE * torch.randn(row.shape, generator=generator).to(row.device))
         layer.router[index] = row
-        _copy(name, *matrices[index % given], layer.down[index], layer.up[index])
+        down, up = matrices[index % given]
+        _copy(name, down, up, layer.down[index], layer.up[index])
     added = len(layer.down) - given
     return [f"{added} experts of each layer began as copies of the file's {given}."] if added else []
 

@@ -18,11 +18,10 @@ from torch import Tensor, nn
 from ...moe_lora.errors import AdapterError, ModelMismatchError
 from ...moe_lora.routed import RoutedWeights
 from ..forwards import Forward, Replacement, current_forward, replaced_forwards, set_forward
+from ..routing import MOE_LORA_KEY, ModelCall, Observe, RoutingObserver, observer_of
 from .experts import HeldAdapter, RoutedExperts
 from .flux_model import inner_path, way_out
 from .plain import host_patches
-
-MOE_LORA_KEY = "icedit_moe_lora"
 
 
 @dataclass(frozen=True)
@@ -143,24 +142,32 @@ class _Routing:
         model = executor.class_obj.diffusion_model
         # Every TorchCompileModel makes a new module around it; the module inside stays the same.
         model = getattr(model, "_orig_mod", model)
-        with replaced_forwards(self._replacements(model, held[0].model).values()):
+        observer = observer_of(args)
+        if observer is not None:
+            observer.begin(ModelCall.of(*args))
+        with replaced_forwards(self._replacements(model, held[0].model, observer).values()):
             return executor(*args, **kwargs)
 
-    def _replacements(self, model: nn.Module, experts: RoutedExperts) -> Mapping[str, _Replacement]:
-        kept = self.kept.setdefault(model, {})
+    def _replacements(
+        self, model: nn.Module, experts: RoutedExperts, observer: RoutingObserver | None
+    ) -> Mapping[str, _Replacement]:
+        # What an observer is in goes with it.
+        kept = self.kept.setdefault(model, {}) if observer is None else observer.kept.setdefault((self.key, model), {})
         for path, layer in zip(experts.paths, experts.layers, strict=True):
             linear = comfy.utils.get_attr(model, f"{self.inner.removeprefix('_orig_mod.')}{path}")
             before = set_forward(linear)
             if path not in kept or not kept[path].made_from(linear, before, layer):
-                forward = _with_experts(current_forward(linear), layer, self.strengths)
+                top_k = self.strengths.top_k
+                observe = None if observer is None else observer.watch(self.key, experts, path, top_k)
+                forward = _with_experts(current_forward(linear), layer, self.strengths, observe)
                 kept[path] = _Replacement(linear, before, forward, layer)
         return kept
 
 
-def _with_experts(base: Forward, layer: nn.Module, strengths: Strengths) -> Forward:
+def _with_experts(base: Forward, layer: nn.Module, strengths: Strengths, observe: Observe | None) -> Forward:
     strength, top_k = strengths.routed, strengths.top_k
 
     def forward(x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        return layer(x, base(x, *args, **kwargs), strength, top_k)
+        return layer(x, base(x, *args, **kwargs), strength, top_k, observe)
 
     return forward

@@ -41,12 +41,13 @@ class _Up(comfy.ops.manual_cast.Linear):
 
 
 class RoutedExperts(nn.Module):
-    """The routed layers of one adapter, with the paths of their Linears in the diffusion model."""
+    """The routed layers of one adapter, the paths of their Linears in the diffusion model, and the weights as read."""
 
     def __init__(self, routed: Sequence[RoutedWeights], dtype: torch.dtype, float32_product: bool) -> None:
         super().__init__()
         self.float32_product = float32_product
         self.paths = tuple(weights.path for weights in routed)
+        self.weights = tuple(routed)
         self.layers = nn.ModuleList(_routed_layer(weights, dtype, float32_product) for weights in routed)
         comfy.model_management.archive_model_dtypes(self)
 

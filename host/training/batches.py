@@ -11,10 +11,14 @@ from torch import Tensor
 from ...training.adapter import TrainedAdapter
 from ...training.draw import DrawnPair, drawn_pairs, logit_normal_times, step_generator
 from ...training.loss import loss_weights, noisy_latents, velocity_loss
+from ...training.pairs.pair import EditPair
 from ...training.settings import LEARNED, TrainingSettings
 from .. import interrupts
 from .encode import EncodedPairs, right_panel_mask
 from .fill_model import FillVelocity
+
+DECISIVE = 0.8
+"""A time at which noise hides details but not yet everything."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +57,15 @@ class StepGradients:
                 (whole * share).backward()
                 total += loss.item() * share
         return total
+
+    def expert_counts(self, pair: EditPair) -> Tensor:
+        """How many tokens of a pair went to each expert, `layers experts`, at a time that decides about the layout."""
+        generator = step_generator(self.settings.seed, 0)
+        example = self._example(DrawnPair(pair, pair.instructions[0]), torch.tensor([DECISIVE]), generator)
+        with self.velocity.sampling():
+            self._loss([example])
+            tokens = example.noise.shape[-1] * example.noise.shape[-2] // 4
+            return torch.stack([layer.share.double().cpu() * tokens for layer in self.adapter.experts])
 
     @property
     def _balanced(self) -> bool:

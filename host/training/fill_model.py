@@ -86,7 +86,9 @@ class FillVelocity:
     """The velocity that FLUX.1-Fill predicts, with an adapter on it."""
 
     def __init__(self, model: Any, adapter: TrainedAdapter, checkpointing: bool) -> None:
-        self._patcher, self._base, network = model, model.model, model.model.diffusion_model
+        self._base, network = model.model, model.model.diffusion_model
+        # Older hosts leave it on for some layers, which would then gather gradients of their own.
+        network.requires_grad_(False)
         self._adapted = list(_adapted(network, adapter))
         self._trained = [*self._adapted, *_differentiable(network, {item.module for item in self._adapted})]
         if checkpointing:
@@ -124,7 +126,8 @@ class FillVelocity:
         t = self._base.model_sampling.timestep(times).float()
         options = {"optimized_attention_override": _differentiable_attention}
         strength = torch.full((len(x),), guidance, device=x.device, dtype=dtype)
-        with torch.autocast(x.device.type, torch.bfloat16, enabled=_gains_by_bfloat16(x)):
+        fast = torch.is_grad_enabled() and _gains_by_bfloat16(x)
+        with torch.autocast(x.device.type, torch.bfloat16, enabled=fast):
             velocity = self._base.diffusion_model(
                 x, t, context=text.to(x), y=pooled.to(x), guidance=strength, transformer_options=options
             )
@@ -163,7 +166,14 @@ def _differentiable(network: nn.Module, adapted: set[nn.Module]) -> Iterator[Rep
 
 def _frozen(linear: nn.Module) -> Forward:
     forward = current_forward(linear)
-    backward = _host_backward(linear) if type(linear).__module__ == comfy.ops.__name__ else _any_backward(forward)
+    by_host, by_itself = _host_backward(linear), _any_backward(forward)
+    is_hosts = type(linear).__module__ == comfy.ops.__name__
+
+    def backward(gradient: Tensor, like: Tensor) -> Tensor:
+        weight = linear.weight
+        assert isinstance(weight, Tensor)
+        # Other packs keep what is packed as bytes, and what is not as the host does.
+        return (by_host if is_hosts or weight.is_floating_point() else by_itself)(gradient, like)
 
     def differentiable(x: Tensor) -> Tensor:
         return _FrozenLinear.apply(x, forward, backward) if x.requires_grad else forward(x)  # pyright: ignore
@@ -191,7 +201,7 @@ def _host_backward(linear: nn.Module) -> Callable[[Tensor, Tensor], Tensor]:
         weight, bias, stream = comfy.ops.cast_bias_weight(
             linear, dtype=dtype, device=like.device, bias_dtype=dtype, offloadable=True
         )
-        product = gradient @ weight
+        product = gradient @ weight.as_subclass(Tensor)
         comfy.ops.uncast_bias_weight(linear, weight, bias, stream)
         return product.to(like.dtype)
 
@@ -215,19 +225,26 @@ def _any_backward(forward: Forward) -> Callable[[Tensor, Tensor], Tensor]:
     return backward
 
 
-def _norm(norm: nn.Module) -> Forward:
+def _norm(norm: nn.LayerNorm | nn.RMSNorm) -> Forward:
+    shape = list(norm.normalized_shape)
+
     def forward(x: Tensor) -> Tensor:
-        if isinstance(norm, nn.LayerNorm) and norm.weight is None:
-            return nn.functional.layer_norm(x.clone(), norm.normalized_shape, None, None, norm.eps)
-        weight, bias, stream = comfy.ops.cast_bias_weight(norm, x, offloadable=True)
-        # The host may use the cast weight's memory for another before the backward pass.
-        weight, bias = weight.clone(), None if bias is None else bias.clone()
-        comfy.ops.uncast_bias_weight(norm, weight, bias, stream)
+        weight, bias = _own_weights(norm, x)
         if isinstance(norm, nn.LayerNorm):
-            return nn.functional.layer_norm(x.clone(), norm.normalized_shape, weight, bias, norm.eps)
-        return nn.functional.rms_norm(x, norm.normalized_shape, weight, norm.eps)
+            return nn.functional.layer_norm(x.clone(), shape, weight, bias, norm.eps)
+        return nn.functional.rms_norm(x, shape, weight, norm.eps)
 
     return forward
+
+
+def _own_weights(norm: nn.Module, x: Tensor) -> tuple[Tensor | None, Tensor | None]:
+    """Copies of the weights: the host may use the memory that it cast them to for others before the backward pass."""
+    if norm.weight is None:
+        return None, None
+    weight, bias, stream = comfy.ops.cast_bias_weight(norm, x, offloadable=True)
+    own = weight.clone(), None if bias is None else bias.clone()
+    comfy.ops.uncast_bias_weight(norm, weight, bias, stream)
+    return own
 
 
 def _checkpointed(block: nn.Module) -> Replacement:

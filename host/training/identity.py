@@ -14,7 +14,9 @@ SAMPLES = 16
 def model_identity(patcher: Any) -> str:
     """A hash of a patcher's weights and patches, the same in every session and wherever the host keeps them."""
     digest = hashlib.sha256()
-    for name, tensor in sorted(patcher.model.state_dict().items()):
+    # Not its state dict: that of a GGUF holds no numbers.
+    tensors = {**dict(patcher.model.named_parameters()), **dict(patcher.model.named_buffers())}
+    for name, tensor in sorted(tensors.items()):
         # A weight with a LoRA merged in has its original kept aside.
         kept = patcher.backup.get(name)
         digest.update(f"{name} {tuple(tensor.shape)}".encode())
@@ -28,7 +30,9 @@ def model_identity(patcher: Any) -> str:
 
 
 def _add(digest: Any, tensor: Tensor) -> None:
-    flat = tensor.detach().as_subclass(Tensor).reshape(-1)
+    if tensor.is_meta:
+        return
+    flat = tensor.as_subclass(Tensor).detach().reshape(-1)
     sampled = flat[:: max(1, flat.numel() // SAMPLES)].contiguous().cpu()
     digest.update(sampled.view(torch.uint8).numpy().tobytes() if sampled.numel() else b"")
 

@@ -12,6 +12,7 @@ from ...training.adapter import TrainedAdapter
 from ...training.errors import TrainingError
 from ...training.settings import TrainingSettings
 from ...training.sheet import EditSample, training_sheet
+from ...training.specialised import TaskBits, pairs_by_task, task_bits
 from ...training.states import LearningState
 from .batches import StepGradients
 from .encode import EncodedPairs
@@ -22,7 +23,13 @@ from .samples import HeldOutSamples
 
 @dataclass(eq=False)
 class Learning:
-    """An adapter learning on the host's model. `samples` are the last that were taken."""
+    """An adapter learning on the host's model.
+
+    Attributes:
+        sample_every: steps between two looks at held-out pairs; 0 for none.
+        beside_model: bytes that the host is to leave free when it loads the model.
+        samples: the last that were taken.
+    """
 
     model: Any
     vae: Any
@@ -32,6 +39,7 @@ class Learning:
     progress: TrainingProgress
     checkpointing: bool
     sample_every: int
+    beside_model: int = 0
     samples: list[EditSample] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -42,10 +50,22 @@ class Learning:
 
     def gradients(self, step: int) -> float:
         """Add a step's gradients to the adapter's parameters; the loss."""
-        if not self._is_loaded:
-            comfy.model_management.load_models_gpu([self._model])
-            self._is_loaded = True
+        self._load()
         return self._gradients(step)
+
+    def task_bits(self) -> TaskBits | None:
+        """How far experts differ by kind of edit; None without experts, or where fewer than two kinds are named."""
+        pairs = pairs_by_task(self.data.pairs.pairs) if self.settings.routed else []
+        if not pairs:
+            return None
+        self._load()
+        counts = torch.stack([self._gradients.expert_counts(pair) for pair in pairs])
+        return task_bits(counts, [pair.task or "" for pair in pairs])
+
+    def _load(self) -> None:
+        if not self._is_loaded:
+            comfy.model_management.load_models_gpu([self._model], memory_required=self.beside_model)
+            self._is_loaded = True
 
     def step_done(self, state: LearningState) -> None:
         self.progress.step()

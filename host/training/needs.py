@@ -1,5 +1,6 @@
 """What a training on the host will need, as a line of its report."""
 
+from dataclasses import dataclass
 from typing import Any
 
 from ...training.adapter import TrainedAdapter
@@ -12,9 +13,23 @@ TEXT_TOKENS = 256
 """Of a sentence, at least: T5's for FLUX are filled up to it."""
 
 
+@dataclass(frozen=True)
+class MemoryNeeds:
+    """What a training needs.
+
+    Attributes:
+        line: for people.
+        beside_model: bytes that have to be free beside the base model.
+    """
+
+    line: str
+    beside_model: int
+
+
 def memory_needs(
     model: Any, adapter: TrainedAdapter, pairs: EditPairs, settings: TrainingSettings, checkpointing: bool
-) -> str:
+) -> MemoryNeeds:
+    """An estimate, for the largest pictures among the pairs."""
     network = model.model.diffusion_model
     largest = max(height * width for height, width in {pairs.bucket(pair) for pair in pairs})
     shape = BatchShape(
@@ -26,4 +41,6 @@ def memory_needs(
         experts=settings.experts if settings.routed else 0,
     )
     parameters = sum(parameter.numel() for parameter in adapter.parameters())
-    return memory_line(model.model_size(), adapter_bytes(parameters, settings.optimizer), shape, checkpointing)
+    of_adapter = adapter_bytes(parameters, settings.optimizer)
+    line = memory_line(model.model_size(), of_adapter, shape, checkpointing)
+    return MemoryNeeds(line, of_adapter + shape.activations(checkpointing))

@@ -149,8 +149,9 @@ class Training:
 
     def _learn(self, state: LearningState, states: StateFolder) -> list[EditSample]:
         adapter, options = state.adapter, self.options
-        self._notes.append(memory_needs(self.models.model, adapter, self.pairs, self.settings, options.checkpointing))
-        log.info("%s", self._notes[-1])
+        needs = memory_needs(self.models.model, adapter, self.pairs, self.settings, options.checkpointing)
+        self._notes.append(needs.line)
+        log.info("%s", needs.line)
         data = EncodedPairs(self.pairs, self.models.encoders, encoded_folder())
         looked_at = self.pairs.held_out[:MOST] if options.sample_every else ()
         todo = data.missing((*self.pairs.pairs, *looked_at))
@@ -158,10 +159,12 @@ class Training:
         encode_all(todo, progress.step)
         learning = Learning(
             self.models.model, self.models.vae, adapter, data, self.settings, progress, options.checkpointing,
-            options.sample_every,
+            options.sample_every, needs.beside_model,
         )  # fmt: skip
         with out_of_memory_explained(state):
             fit(state, learning.gradients, self.settings, states, Occasions(options.save_every, learning.step_done))
+        if (bits := learning.task_bits()) is not None:
+            self._notes.append(bits.line())
         return learning.samples
 
     def _report(self, state: LearningState, first: int, spent: float) -> str:

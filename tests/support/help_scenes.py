@@ -200,6 +200,29 @@ SCENES = {
             ),
         },
     ),
+    "ExpertUsage": Scene(
+        HIDDEN | {
+            "unet": Node(
+                "MoELoRALoader", (FAR, 100), (300, 130), {"lora_name": "mini_moe_lora.safetensors"},
+                {"model": ("fill", "MODEL")}, False,
+            ),
+            "usage": Node(
+                "ExpertUsage", (120, 100), (700, 900),
+                {"seed": 7, "control_after_generate": "fixed", "steps": 28},
+                CONDITIONS | START | {"model": ("unet", "model"), "vae": ("vae", "VAE")},
+            ),
+        },
+        run=True,
+    ),
+    "FlattenMoELoRA": Scene(
+        {
+            "flatten": Node(
+                "FlattenMoELoRA", (120, 160), (330, 150), {"lora_name": "mini_moe_lora.safetensors", "rank": 32}
+            ),
+            "text": text(("flatten", "report"), (490, 160), (420, 240)),
+        },
+        run=True,
+    ),
     "InContextInversion": Scene(
         LOADERS | {
             "dev": Node("UNETLoader", (FAR, 100), (300, 80), {"unet_name": "flux1-dev.safetensors"}, shown=False),
