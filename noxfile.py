@@ -1,6 +1,6 @@
-"""Tasks. `nox -s edit` edits a picture, `nox -s tests` runs all tests, `nox -s lint types` checks the code,
-`nox -s workflows` rewrites the workflow files, `nox -s train` trains the mini models, `nox -s benchmark` runs a
-benchmark. Everything that is installed or downloaded lives in the user's cache."""
+"""Tasks. `nox -s edit` edits a picture, `nox -s teach` trains on pairs of pictures, `nox -s tests` runs all tests,
+`nox -s lint types` checks the code, `nox -s workflows` rewrites the workflow files, `nox -s train` trains the mini
+models, `nox -s benchmark` runs a benchmark. Everything that is installed or downloaded lives in the user's cache."""
 
 import json
 import runpy
@@ -29,6 +29,13 @@ def edit(session: nox.Session) -> None:
     session.install("--quiet", "-r", CLIENT)
     # nox prints the commands that it runs, and an address may hold a password.
     session.run("python", "-m", "headless", env={"ICEDIT_ARGUMENTS": json.dumps(session.posargs)})
+
+
+@nox.session
+def teach(session: nox.Session) -> None:
+    """Train on pairs of pictures: `nox -s teach -- --pairs before after --name my_edit --server http://127.0.0.1:8188`."""
+    session.install("--quiet", "-r", CLIENT)
+    session.run("python", "-m", "headless", env={"ICEDIT_ARGUMENTS": json.dumps(["teach", *session.posargs])})
 
 
 @nox.session

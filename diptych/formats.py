@@ -1,5 +1,6 @@
 """Opening picture files of all formats that pillow can, or saying what to do with the others."""
 
+import io
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -27,8 +28,11 @@ class UnreadableError(ValueError):
     """A picture file that cannot be used, and what to do about it."""
 
 
-def opened(path: Path) -> Image.Image:
+def opened(path: Path, content: bytes | None = None) -> Image.Image:
     """The file as pillow opens it: no pixel is read yet.
+
+    Args:
+        content: the file's bytes where they are known; `path` is its name then.
 
     Above pillow's limit of 179 megapixels, which is meant for servers that take files of strangers, photos are opened
     too. Check the size before anything is loaded.
@@ -37,17 +41,17 @@ def opened(path: Path) -> Image.Image:
         UnreadableError: a format that needs something that is not installed.
         Whatever Image.open raises.
     """
-    with path.open("rb") as file:
+    with path.open("rb") if content is None else io.BytesIO(content) as file:
         start = file.read(12)
     kind = CAMERA_FORMATS.get(start[8:12]) if start[4:8] == b"ftyp" else None
     if kind == "HEIC" and find_spec("pillow_heif") is not None:
         import_module("pillow_heif").register_heif_opener()
     try:
-        return Image.open(path)
+        return Image.open(path if content is None else io.BytesIO(content))
     except Image.DecompressionBombError:
         for beginning, photo in OF_PHOTOS.items():
             if start.startswith(beginning):
-                return photo(path)
+                return photo(path if content is None else io.BytesIO(content))
         raise
     except UnidentifiedImageError as error:
         if kind is None:

@@ -1,16 +1,17 @@
 """Reading picture files, strip by strip, so that a 200-megapixel photo needs little more memory than its pixels."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, JpegImagePlugin, UnidentifiedImageError
 from torch import Tensor
 
 from .formats import UnreadableError, opened
-from .geometry import Box
+from .geometry import Box, Size
 from .image import UNPAINTED
 from .profiles import ToSRGB, to_srgb
 
@@ -18,6 +19,8 @@ MASK_EDITOR = "clipspace-"
 """How names of the files begin that the mask editor of ComfyUI's page writes: where painted, they are transparent."""
 MOST_PIXELS = 1 << 28
 """16384 x 16384: 3 GB as ComfyUI passes pictures on."""
+TURNED = 5
+"""EXIF's orientations from here on swap width and height."""
 HIGHLIGHTS = 8.0
 """A float picture with nearly all values below this is in 0..1, with highlights above 1."""
 
@@ -39,23 +42,49 @@ class Picture:
     notes: tuple[str, ...] = ()
 
 
-def read_picture(path: str | Path, most_pixels: int = MOST_PIXELS) -> Picture:
+def read_picture(path: str | Path, most_pixels: int = MOST_PIXELS, content: bytes | None = None) -> Picture:
     """Read an image file: its first frame, upright as EXIF says, its colours converted to sRGB.
 
     16-bit and float grey keep their depth; pillow reads 16-bit colours as 8-bit ones.
 
     Args:
         most_pixels: of a larger picture nothing but its size is read.
+        content: the file's bytes where they are known; `path` is its name then.
 
     Raises:
         ValueError: when the file is no readable picture, or too large.
     """
-    name = Path(path).name
+    with _explained(Path(path).name) as name, opened(Path(path), content) as file:
+        _check_size(file, name, min(most_pixels, MOST_PIXELS))
+        ImageOps.exif_transpose(file, in_place=True)
+        return _read(file, name)
+
+
+def read_size(path: str | Path, content: bytes | None = None) -> Size:
+    """The size of a picture file, upright as EXIF says, after all of its data has been looked at.
+
+    Raises:
+        ValueError: when `read_picture` could not read it.
+    """
+    with _explained(Path(path).name) as name, opened(Path(path), content) as file:
+        _check_size(file, name, MOST_PIXELS)
+        if isinstance(file, JpegImagePlugin.JpegImageFile):
+            width, height = file.size
+            turned = file.getexif().get(ExifTags.Base.Orientation, 1) >= TURNED
+            # At an eighth of its size it is decoded faster, which still finds where its data ends too early.
+            file.draft(None, (1, 1))
+            file.load()
+            return Size(height, width) if turned else Size(width, height)
+        ImageOps.exif_transpose(file, in_place=True)
+        file.load()
+        return Size(file.width, file.height)
+
+
+@contextmanager
+def _explained(name: str) -> Iterator[str]:
+    """Turns what pillow raises about a picture into sentences."""
     try:
-        with opened(Path(path)) as file:
-            _check_size(file, name, min(most_pixels, MOST_PIXELS))
-            ImageOps.exif_transpose(file, in_place=True)
-            return _read(file, name)
+        yield name
     except UnreadableError:
         raise
     except Image.DecompressionBombError as error:

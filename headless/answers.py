@@ -15,6 +15,14 @@ def json_object(text: str | bytes) -> dict[str, Any] | None:
     return found if isinstance(found, dict) else None
 
 
+def json_list(text: str | bytes) -> list[Any]:
+    """The JSON list in the text; an empty one if there is none."""
+    try:
+        return items(json.loads(text))
+    except (ValueError, RecursionError):
+        return []
+
+
 def mapping(value: Any) -> Mapping[str, Any]:
     """The value where it is an object, else an empty one."""
     return value if isinstance(value, dict) else {}

@@ -155,13 +155,13 @@ async def _save_all(
             lost.append(node)
             continue
         for picture, content in zip(own, contents, strict=False):
-            files.append(_save(content, folder, edit, _local_name(picture.filename)))
+            files.append(_save(content, folder, edit, local_name(picture.filename)))
         if problem is not None:
             raise problem
     return lost
 
 
-def _local_name(filename: str) -> Path:
+def local_name(filename: str) -> Path:
     """The server's name for a file, made safe: valid on any system and without a folder."""
     name = PureWindowsPath(filename).name
     name = "".join(letter if letter.isprintable() else "_" for letter in UNFIT_FOR_NAMES.sub("_", name))

@@ -28,14 +28,20 @@ log = logging.getLogger(__name__)
 FAILED = 1
 USAGE = 2
 INTERRUPTED = 130
+TEACH = "teach"
 ARGUMENTS_VARIABLE = "ICEDIT_ARGUMENTS"
 """A JSON list of arguments, used where none are given: task runners print the commands that they run."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; its exit status."""
-    _make_everything_printable()
-    options = parsed(_arguments() if arguments is None else arguments)
+    """Run the command line; its exit status. `teach` as the first argument trains instead of editing."""
+    arguments = _arguments() if arguments is None else arguments
+    if arguments[:1] == [TEACH]:
+        from .teach.command import main as teach
+
+        return teach(arguments[1:])
+    make_everything_printable()
+    options = parsed(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     try:
         job = job_of(options)
@@ -56,7 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return FAILED if any(outcome.error for outcome in outcomes) else 0
 
 
-def _make_everything_printable() -> None:
+def make_everything_printable() -> None:
     """Show characters that the console's encoding lacks, as on Windows, as escapes instead of failing."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
@@ -69,7 +75,7 @@ def _arguments() -> list[str]:
     return sys.argv[1:] if given is None or sys.argv[1:] else json.loads(given)
 
 
-class _Parser(argparse.ArgumentParser):
+class AddressHidingParser(argparse.ArgumentParser):
     """Hides addresses in its messages: a mistyped --server may hold a password."""
 
     def error(self, message: str) -> NoReturn:
@@ -86,7 +92,7 @@ def parsed(arguments: Sequence[str]) -> argparse.Namespace:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
+    parser = AddressHidingParser(
         prog="python -m headless",
         description="Edit pictures with ICEdit on your ComfyUI: on a running one with --server, or on one that is "
         "started for it with --comfyui. Without either a private ComfyUI with a small model is set up and used, which "

@@ -8,6 +8,7 @@ async with ComfyClient("http://127.0.0.1:8188") as client:
 """
 
 import asyncio
+import itertools
 import re
 import uuid
 from collections.abc import Callable
@@ -22,7 +23,7 @@ import aiohttp
 
 from . import following
 from .address import ServerAddress
-from .answers import items, mapping
+from .answers import items, json_list, json_object, mapping
 from .connection import Connection
 from .errors import ComfyError, GoneError, UnreachableError
 
@@ -97,18 +98,26 @@ class ComfyClient:
             content = path.read_bytes()
         except OSError as error:
             raise ComfyError(f"The picture {path} cannot be read: {error.strerror or error}") from error
+        # A folder of this client's own: pictures of the same name from two clients never replace each other.
+        return await self.upload(path.name, content, self._uploads)
+
+    async def upload(self, name: str, content: bytes, folder: str) -> str:
+        """Upload a file into a folder; returns the name to give to widgets. Another file of that name there stays.
+
+        Raises:
+            ComfyError: no connection, or the server refused it.
+        """
         # Servers take the name as it stands; a quoted one would stay quoted.
         form = aiohttp.FormData(quote_fields=False)
-        form.add_field("image", content, filename=_sendable(path.name), content_type="application/octet-stream")
-        # A folder of this client's own: pictures of the same name from two clients never replace each other.
-        form.add_field("subfolder", self._uploads)
+        form.add_field("image", content, filename=_sendable(name), content_type="application/octet-stream")
+        form.add_field("subfolder", folder)
         form.add_field("overwrite", "false")
         form.add_field("type", self._upload_type)
         answer = await self._connection.json("POST", "/upload/image", data=form)
-        name, folder = answer.get("name"), answer.get("subfolder") or ""
-        if not isinstance(name, str) or not isinstance(folder, str):
+        stored, folder = answer.get("name"), answer.get("subfolder") or ""
+        if not isinstance(stored, str) or not isinstance(folder, str):
             raise self._connection.unlike_comfyui("/upload/image")
-        place = f"{folder}/{name}" if folder else name
+        place = f"{folder}/{stored}" if folder else stored
         return place if self._upload_type == "input" else f"{place} [{self._upload_type}]"
 
     async def input_names(self, node_class: str) -> list[str]:
@@ -120,6 +129,29 @@ class ComfyClient:
         answer = await self._connection.json("GET", f"/object_info/{quote(node_class, safe='')}")
         inputs = mapping(mapping(answer.get(node_class)).get("input"))
         return [name for part in ("required", "optional") for name in mapping(inputs.get(part))]
+
+    async def model_folders(self, kind: str) -> list[str]:
+        """The server's folders of a kind of models, by its own paths; none if it does not say.
+
+        Raises:
+            ComfyError: no connection.
+        """
+        found = json_list(await self._connection.file("/experiment/models", {}) or b"")
+        folders = [items(entry.get("folders")) for entry in map(mapping, found) if entry.get("name") == kind]
+        return [str(folder) for folder in itertools.chain(*folders)]
+
+    async def model_metadata(self, kind: str, name: str) -> dict[str, Any] | None:
+        """The texts in the header of a model file on the server; None if there is none.
+
+        Raises:
+            ComfyError: no connection.
+        """
+        content = await self._connection.file(f"/view_metadata/{quote(kind, safe='')}", {"filename": name})
+        return json_object(content or b"")
+
+    def clean(self, text: str) -> str:
+        """A text of the server's for the terminal, without its password and characters that terminals act on."""
+        return self._connection.address.clean(text)
 
     async def run(self, workflow: Workflow, on_progress: Callable[[NodeProgress], None] | None = None) -> RunResult:
         """Queue a workflow and follow it to its end. A cancelled call takes the prompt back from the server.

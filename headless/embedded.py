@@ -25,6 +25,7 @@ MINI_VALUES = {
     "LoraLoaderModelOnly.lora_name": "mini_lora.safetensors",
     "MoELoRALoader.lora_name": "mini_moe_lora.safetensors",
     "DiptychCreate.panel_width": 128,
+    "LoadEditPairs.panel_size": 128,
 }
 
 NOTICE = """\

@@ -37,6 +37,32 @@ def input_picture(name: str) -> Path:
     return Path(path)
 
 
+def input_path(name: str, what: str) -> Path:
+    """Path of a folder or a file in the host's input folder ("my pairs/before", "pairs.jsonl").
+
+    Raises:
+        ValueError: when it is no name, leads outside the host's folders, or there is nothing of that name.
+    """
+    if not isinstance(name, str) or not name.strip():
+        raise ValueError(f"{what} is {name!r}, expected the name of a folder or a file in ComfyUI's input folder.")
+    bare, folder = folder_paths.annotated_filepath(name.strip())
+    folder = os.path.abspath(folder or folder_paths.get_input_directory())
+    path = os.path.abspath(os.path.join(folder, bare))
+    if not _is_within(folder, path):
+        raise ValueError(
+            f"{what} is {name!r}, which lies outside ComfyUI's input folder. Put it there, or a link to it: what other "
+            "people's workflows name is read from that folder only."
+        )
+    if not os.path.exists(path):
+        raise ValueError(f"{what} is {name!r}, but there is nothing of that name in ComfyUI's input folder.")
+    return Path(path)
+
+
+def containing_folder(name: str) -> Path:
+    """The host's folder that a name belongs to: the input folder, unless it ends in [output] or [temp]."""
+    return Path(os.path.abspath(folder_paths.annotated_filepath(name.strip())[1] or folder_paths.get_input_directory()))
+
+
 def _is_within(folder: str, path: str) -> bool:
     try:
         return os.path.commonpath((folder, path)) == folder

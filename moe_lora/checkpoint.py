@@ -11,7 +11,7 @@ from torch import Tensor
 from .errors import DOWNLOAD, FileError, wrong_shape
 from .files import mapped_tensors
 from .flux_keys import RoutedKey, alpha_layer, routed_key, routed_path
-from .header import AdapterHeader
+from .header import AdapterHeader, trained_top_k
 from .layouts import (
     ALPHA,
     BIAS,
@@ -40,6 +40,7 @@ class Adapter:
         layout: set when the host has to convert `plain` as a whole.
         embeddings: names of the text embeddings in the file; they are no part of a diffusion model.
         header_alphas: how many layers have their alpha from the file's header.
+        top_k: how many experts worked on each token in training; None where the file does not say.
     """
 
     plain: Mapping[str, Tensor]
@@ -49,6 +50,7 @@ class Adapter:
     layout: HostLayout | None = None
     embeddings: tuple[str, ...] = ()
     header_alphas: int = 0
+    top_k: int | None = None
 
     @cached_property
     def plain_parameters(self) -> int:
@@ -123,6 +125,7 @@ def parse_adapter(tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | N
         tensors=len(tensors),
         embeddings=tuple(sorted(set(embeddings.values()))),
         header_alphas=len(added) + from_header,
+        top_k=trained_top_k(metadata),
     )
 
 

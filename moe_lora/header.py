@@ -12,6 +12,9 @@ from .flux_keys import without_prefix
 
 METADATA_KEY = "lora_adapter_metadata"
 
+CARD_KEY = "icedit_adapter"
+"""The entry in which the trainer of this pack keeps what it made, as JSON."""
+
 _HEADER = f"{METADATA_KEY} in the file's header"
 _WAY_OUT = "Download the file again, or save it again with diffusers."
 _PATTERN = re.compile(r"\^?(?:[\w\-()|]|\.\*|\\?\.|\\d\+?)*\$?")
@@ -70,6 +73,29 @@ class AdapterHeader:
 
     def rank_of(self, layer: str) -> float | None:
         return _matching(self.rank_pattern, layer, self.rank)
+
+
+def trained_top_k(metadata: Mapping[str, str] | None) -> int | None:
+    """How many experts worked on each token in training; None where the file does not say.
+
+    Raises:
+        FileError: it says something that is no such number.
+    """
+    text = (metadata or {}).get(CARD_KEY)
+    if text is None:
+        return None
+    try:
+        top_k = json.loads(text).get("top_k")
+    except (ValueError, AttributeError) as error:
+        raise FileError(
+            f"{CARD_KEY} in the file's header is no JSON object ({error}). Train or copy it again."
+        ) from error
+    if top_k is not None and (isinstance(top_k, bool) or not isinstance(top_k, int) or top_k < 1):
+        raise FileError(
+            f"top_k of {CARD_KEY} in the file's header is {top_k!r}, expected a number of experts. Train or "
+            "copy it again."
+        )
+    return top_k
 
 
 def _matching(patterns: Mapping[str, float], layer: str, otherwise: float | None) -> float | None:

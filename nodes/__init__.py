@@ -6,6 +6,7 @@ from ..diptych.fit import EARLIER_FITS
 from ..host import prompts
 from .diptych import NO_FILE, DiptychCreate
 from .early_filter import EarlyFilterSampler, EarlyFilterSamplerAdvanced
+from .edit_pairs import LoadEditPairs
 from .expert_usage import ExpertUsage, FlattenMoELoRA
 from .instruction import ICEFConditioning, InContextEditInstruction
 from .inversion import InContextInversion
@@ -13,6 +14,7 @@ from .judges import EditJudgeCLIP, EditJudgeEndpoint, EditJudgePixels, EditJudge
 from .known_tokens import ReuseKnownTokens
 from .moe_lora import MoELoRALoader
 from .restore import CropRightHalf, DecodeRightHalf, EditRestore
+from .training import TrainMoELoRA
 
 
 class ICEditExtension(ComfyExtension):
@@ -35,8 +37,10 @@ class ICEditExtension(ComfyExtension):
             FlattenMoELoRA,
             InContextInversion,
             ReuseKnownTokens,
+            TrainMoELoRA,
             EditJudgePixels,
             EditJudgeVLM,
             EditJudgeEndpoint,
             EditJudgeCLIP,
+            LoadEditPairs,
         ]

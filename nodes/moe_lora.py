@@ -9,6 +9,8 @@ from .types import CATEGORY
 
 MAX_STRENGTH = 100.0
 MAX_TOP_K = 64
+AS_TRAINED = 0
+"""For top_k: what the file says, and 1 where it says nothing, as ICEdit's."""
 
 
 class MoELoRALoader(io.ComfyNode):
@@ -48,11 +50,12 @@ class MoELoRALoader(io.ComfyNode):
                 ),
                 io.Int.Input(
                     "top_k",
-                    default=1,
-                    min=1,
+                    default=AS_TRAINED,
+                    min=AS_TRAINED,
                     max=MAX_TOP_K,
                     optional=True,
-                    tooltip="How many experts work on each token. ICEdit was trained with 1; the file does not say.",
+                    tooltip="How many experts work on each token. 0: as the file was trained; ICEdit's, which does not "
+                    "say, with 1.",
                 ),
             ],
             outputs=[
@@ -64,8 +67,10 @@ class MoELoRALoader(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, model, lora_name, strength, expert_strength=1.0, top_k=1) -> io.NodeOutput:
+    def execute(cls, model, lora_name, strength, expert_strength=1.0, top_k=AS_TRAINED) -> io.NodeOutput:
         held = files.held_adapter(lora_name)
+        if top_k == AS_TRAINED:
+            top_k = held.adapter.top_k or 1
         patched = apply_adapter(model, held, Strengths(strength, expert_strength, top_k))
         memory = routed_bytes(model, patched)
         return io.NodeOutput(patched, adapter_report(held.adapter, lora_name, strength, expert_strength, top_k, memory))

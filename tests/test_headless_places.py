@@ -12,7 +12,7 @@ from icedit.headless.workflow import (
     with_picture,
     without_assigned,
 )
-from support.workflows import API_WORKFLOWS, WORKFLOWS
+from support.workflows import EDIT_WORKFLOWS, WORKFLOWS
 
 SEVERAL_TURNS = "icedit_multi_turn.json"
 SEVERAL_PICTURES = "icedit_mixed_sizes.json"
@@ -48,7 +48,7 @@ def node(kind, **inputs):
 
 
 class TestPictures:
-    @pytest.mark.parametrize("name", named(API_WORKFLOWS, SEVERAL_PICTURES))
+    @pytest.mark.parametrize("name", named(EDIT_WORKFLOWS, SEVERAL_PICTURES))
     def test_every_shipped_workflow_takes_one(self, name):
         workflow = shipped(name)
         (place,) = changed(workflow, with_picture(workflow, "cat.png"))
@@ -85,7 +85,7 @@ class TestPictures:
 
 
 class TestInstructions:
-    @pytest.mark.parametrize("name", named(API_WORKFLOWS, SEVERAL_TURNS))
+    @pytest.mark.parametrize("name", named(EDIT_WORKFLOWS, SEVERAL_TURNS))
     def test_every_shipped_workflow_takes_one(self, name):
         workflow = shipped(name)
         (place,) = changed(workflow, with_instruction(workflow, "make it blue"))
@@ -136,7 +136,7 @@ class TestDescriptions:
         filled = with_description(workflow, "a cat")
         assert changed(workflow, filled) == {"6.description": "a cat", "7.text": "a cat"}
 
-    @pytest.mark.parametrize("name", named(API_WORKFLOWS, *DESCRIBED))
+    @pytest.mark.parametrize("name", named(EDIT_WORKFLOWS, *DESCRIBED))
     def test_the_others_say_that_they_take_none(self, name):
         with pytest.raises(WorkflowError, match=r"no node for a description of the picture .*text-to-image"):
             with_description(shipped(name), "a cat")

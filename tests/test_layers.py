@@ -6,14 +6,19 @@ from pathlib import Path
 import pytest
 
 PACK = Path(__file__).resolve().parent.parent
-LOGIC = ("diptych", "moe_lora", "early_filter", "inversion", "known_tokens", "headless", "private_host")
-ALSO_IMPORTS = {"headless": {"private_host"}}
-"""What a logic folder imports besides itself: the command line starts a private host where no server is named."""
+LOGIC = (
+    "diptych", "moe_lora", "early_filter", "inversion", "known_tokens", "training", "headless", "private_host"
+)  # fmt: skip
+ALSO_IMPORTS = {"headless": {"private_host", "training"}}
+"""What a logic folder imports besides itself: the command line starts a private host where no server is named, and
+reads lists of pairs."""
 HOST_MODULES = {
     "comfy", "comfy_api", "comfy_execution", "comfy_extras", "execution", "folder_paths", "latent_preview",
     "node_helpers", "nodes", "server",
 }  # fmt: skip
-HEAVY = {"transformers", "huggingface_hub", "scipy", "kornia", "skimage", "torchvision", "aiohttp", "requests"}
+HEAVY = {
+    "transformers", "huggingface_hub", "scipy", "kornia", "skimage", "torchvision", "aiohttp", "requests", "pyarrow",
+}  # fmt: skip
 RUNS_ON_HOST = "private_host/text_encoders/__init__.py"
 
 
@@ -88,7 +93,7 @@ def test_nodes_reach_the_host_only_through_our_host_folder():
 
 
 @pytest.mark.parametrize(
-    "folder", ["nodes", "host", "diptych", "moe_lora", "early_filter", "inversion", "known_tokens"]
+    "folder", ["nodes", "host", "diptych", "moe_lora", "early_filter", "inversion", "known_tokens", "training"]
 )
 def test_nothing_heavy_is_imported_with_the_nodes(folder):
     for path in python_files(folder):

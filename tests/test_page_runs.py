@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from icedit.headless.client import ComfyClient
 from PIL import Image
+from support.edit_pairs import write_pairs
 from support.hosts import need_for
 from support.page import crowded
 from support.workflows import PAGE_WORKFLOWS, WORKFLOWS
@@ -24,6 +25,8 @@ SHORT = {
     "DiptychCreate": {"panel_width": 128},
     "KSampler": {"steps": 2},
     "InContextInversion": {"steps": 2},
+    "LoadEditPairs": {"panel_size": 64},
+    "TrainMoELoRA": {"steps": 2, "rank": 2, "experts": 2},
     FILTER: {"seed": 11, "control_after_generate": "increment", "steps": 4, "candidates": 3, "probe_steps": 1},
 }
 WIDTHS = "id => [...document.querySelectorAll(`[data-node-id='${id}'] img`)].map(image => image.naturalWidth)"
@@ -215,8 +218,10 @@ def test_what_is_painted_on_the_picture_alone_changes(comfy, server):
 
 
 @pytest.mark.parametrize("path", PAGE_WORKFLOWS, ids=lambda path: path.name)
-def test_what_a_run_adds_to_nodes_has_its_room(comfy, path):
+def test_what_a_run_adds_to_nodes_has_its_room(comfy, server, path):
     need_for(path)
+    # The folder that the workflow for training names.
+    write_pairs(server.folder / "input" / "my_edit", 10)
     content = json.loads(path.read_text(encoding="utf-8"))
     comfy.use_nodes_2(True)
     comfy.drop(content)

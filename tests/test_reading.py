@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from icedit.diptych.reading import read_picture
+from icedit.diptych.reading import read_picture, read_size
 from PIL import Image, ImageCms
 
 PACK = Path(__file__).resolve().parent.parent
@@ -280,7 +280,7 @@ import sys, types, resource
 for name, path in (("icedit", {str(PACK)!r}), ("icedit.diptych", {str(PACK / "diptych")!r})):
     sys.modules[name] = types.ModuleType(name)
     sys.modules[name].__path__ = [path]
-from icedit.diptych.reading import read_picture
+from icedit.diptych.reading import read_picture, read_size
 peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 before = peak()
 image = read_picture({str(tmp_path / "a.jpg")!r}).image
@@ -288,3 +288,25 @@ print((peak() - before) / image[0, ..., 0].numel())
 """
         used = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
         assert float(used.stdout) < 24
+
+
+class TestSizes:
+    @pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "tif"])
+    @pytest.mark.parametrize("orientation", [1, 3, 6, 8])
+    def test_a_size_is_that_of_the_picture(self, tmp_path, suffix, orientation):
+        exif = Image.Exif()
+        exif[0x0112] = orientation
+        path = tmp_path / f"a.{suffix}"
+        Image.new("RGB", (60, 40), "red").save(path, exif=exif)
+        size, image = read_size(path), read_picture(path).image
+        assert (size.height, size.width) == tuple(image.shape[1:3]) == ((60, 40) if orientation > 4 else (40, 60))
+        assert read_size("a", path.read_bytes()) == size
+        assert torch.equal(read_picture("a", content=path.read_bytes()).image, image)
+
+    @pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "tif"])
+    def test_data_that_ends_early_is_found(self, tmp_path, suffix):
+        path = tmp_path / f"a.{suffix}"
+        Image.effect_noise((200, 200), 90).convert("RGB").save(path)
+        path.write_bytes(path.read_bytes()[:-2000])
+        with pytest.raises(ValueError, match=r"'a\..*' (could not be read|is not a picture)"):
+            read_size(path)

@@ -39,6 +39,10 @@ TEXT: Prompt = {
     "1": {"class_type": "InContextEditInstruction", "inputs": {"editText": "make it red", "clip": ["0", 0]}},
     "2": {"class_type": "PreviewAny", "inputs": {"source": ["1", 1]}},
 }
+PAIRS: Prompt = {
+    "1": {"class_type": "LoadEditPairs", "inputs": {"sources": "linked"}},
+    "2": {"class_type": "PreviewAny", "inputs": {"source": ["1", 1]}},
+}
 # fmt: on
 
 
@@ -130,6 +134,11 @@ FILES: list[tuple[Prompt, str, Any, str]] = [
     (CLIP | linked("../../outside/clip"), "model_name", LINK, NO_MODEL),
     (CLIP | linked("openai/clip-vit-base-patch32"), "model_name", LINK, NO_MODEL),
     (CLIP, "model_name", "code", r"holds no \*\.safetensors file"),
+    (PAIRS, "sources", "{out}", OUTSIDE),
+    (PAIRS, "sources", "{up}", OUTSIDE),
+    (PAIRS, "edited", "{up} [temp]", OUTSIDE),
+    (PAIRS, "sources", "stolen.jsonl", "2 with a file outside the folder that may be read: line 1 .*; line 2"),
+    (PAIRS, "sources", "bomb.csv", "3600 megapixels, more than the"),
 ]
 ADDRESSES = [
     ("file:///etc/passwd", NO_ADDRESS),

@@ -7,8 +7,7 @@ Linears while the diffusion model runs. The forwards are put back when that call
 
 import math
 import weakref
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,12 +17,11 @@ from torch import Tensor, nn
 
 from ...moe_lora.errors import AdapterError, ModelMismatchError
 from ...moe_lora.routed import RoutedWeights
+from ..forwards import Forward, Replacement, current_forward, replaced_forwards, set_forward
 from ..routing import MOE_LORA_KEY, ModelCall, Observe, RoutingObserver, observer_of
 from .experts import HeldAdapter, RoutedExperts
 from .flux_model import inner_path, way_out
 from .plain import host_patches
-
-Forward = Callable[..., Tensor]
 
 
 @dataclass(frozen=True)
@@ -109,19 +107,13 @@ def _check_top_k(routed: Sequence[RoutedWeights], top_k: int) -> None:
 
 
 @dataclass(frozen=True)
-class _Replacement:
-    """A function that replaces a Linear's forward during a call, and what it was made from.
+class _Replacement(Replacement):
+    """With what the function was made from: besides the Linear and its forward, the layer that it adds."""
 
-    `before` is the forward that was set on the Linear itself by somebody else; None without one.
-    """
-
-    linear: nn.Module
-    before: Forward | None
     layer: nn.Module
-    forward: Forward
 
     def made_from(self, linear: nn.Module, before: Forward | None, layer: nn.Module) -> bool:
-        return self.linear is linear and self.before is before and self.layer is layer
+        return self.module is linear and self.before is before and self.layer is layer
 
 
 @dataclass(frozen=True, eq=False)
@@ -153,7 +145,7 @@ class _Routing:
         observer = observer_of(args)
         if observer is not None:
             observer.begin(ModelCall.of(*args))
-        with _replaced(self._replacements(model, held[0].model, observer)):
+        with replaced_forwards(self._replacements(model, held[0].model, observer).values()):
             return executor(*args, **kwargs)
 
     def _replacements(
@@ -163,12 +155,12 @@ class _Routing:
         kept = self.kept.setdefault(model, {}) if observer is None else observer.kept.setdefault((self.key, model), {})
         for path, layer in zip(experts.paths, experts.layers, strict=True):
             linear = comfy.utils.get_attr(model, f"{self.inner.removeprefix('_orig_mod.')}{path}")
-            before = linear.__dict__.get("forward")
+            before = set_forward(linear)
             if path not in kept or not kept[path].made_from(linear, before, layer):
                 top_k = self.strengths.top_k
                 observe = None if observer is None else observer.watch(self.key, experts, path, top_k)
-                forward = _with_experts(before or type(linear).forward.__get__(linear), layer, self.strengths, observe)
-                kept[path] = _Replacement(linear, before, layer, forward)
+                forward = _with_experts(current_forward(linear), layer, self.strengths, observe)
+                kept[path] = _Replacement(linear, before, forward, layer)
         return kept
 
 
@@ -179,19 +171,3 @@ def _with_experts(base: Forward, layer: nn.Module, strengths: Strengths, observe
         return layer(x, base(x, *args, **kwargs), strength, top_k, observe)
 
     return forward
-
-
-@contextmanager
-def _replaced(replacements: Mapping[str, _Replacement]) -> Iterator[None]:
-    done: list[_Replacement] = []
-    try:
-        for replacement in replacements.values():
-            done.append(replacement)
-            replacement.linear.forward = replacement.forward
-        yield
-    finally:
-        for replacement in reversed(done):
-            if replacement.before is None:
-                replacement.linear.__dict__.pop("forward", None)
-            else:
-                replacement.linear.forward = replacement.before

@@ -140,7 +140,14 @@ def _write_inputs(folder: Path, outside: Path) -> None:
     chunks = _png_chunk(b"IHDR", header) + _png_chunk(b"IDAT", zlib.compress(b"")) + _png_chunk(b"IEND", b"")
     (folder / "bomb.png").write_bytes(b"\x89PNG\r\n\x1a\n" + chunks)
     (folder / "folder.png").mkdir()
+    wanted = [{"source": name, "edited": "fine.png", "instruction": "x"} for name in _ways_out(folder, outside)]
+    (folder / "stolen.jsonl").write_text("\n".join(map(json.dumps, wanted)))
+    (folder / "bomb.csv").write_text("source,edited,instruction\nfine.png,bomb.png,x")
     (folder / "linked").symlink_to(outside / "deeper", target_is_directory=True)
+
+
+def _ways_out(folder: Path, outside: Path) -> tuple[str, str]:
+    return str(outside / "secret.png"), os.path.relpath(outside / "secret.png", folder)
 
 
 def _png_chunk(kind: bytes, data: bytes) -> bytes:

@@ -14,7 +14,7 @@ HEADINGS = {
     "zh": ("输入", "输出", "出问题时"),
 }
 NEEDED = {"en": ("required", "optional"), "ko": ("필수", "선택"), "zh": ("必需", "可选")}
-CHOSEN_ON_THE_HOST = {"image", "lora_name", "model_name", "sampler_name", "scheduler"}
+CHOSEN_ON_THE_HOST = {"image", "lora_name", "model_name", "sampler_name", "scheduler", "start_from"}
 """Combos whose choices depend on the machine or the host; their cell says in words where they come from."""
 
 

@@ -131,6 +131,11 @@ def write_inputs(folder: Path) -> None:
     panel = photo.resize((512, round(512 * photo.height / photo.width / 16) * 16))
     edit = recoloured(panel)
     edit.save(folder / "edited.png")
+    for number, box in enumerate(((0, 0, 512, 512), (0, 0, 480, 360), (20, 0, 380, 480)), start=1):
+        for place, whole in (("before", panel), ("after", edit)):
+            (folder / "suits" / place).mkdir(parents=True, exist_ok=True)
+            whole.crop(box).save(folder / "suits" / place / f"{number}.png")
+        (folder / "suits" / "after" / f"{number}.txt").write_text("make the suit green\ndye the suit green")
     diptych = Image.new("RGB", (1024, panel.height))
     diptych.paste(panel, (0, 0))
     diptych.paste(edit, (512, 0))

@@ -157,6 +157,15 @@ SCENES = {
         },
         run=True,
     ),
+    "LoadEditPairs": Scene(
+        {
+            "pairs": Node(
+                "LoadEditPairs", (120, 160), (330, 290), {"sources": "suits/before", "edited": "suits/after"}
+            ),
+            "report": text(("pairs", "report"), (490, 160), (420, 230)),
+        },
+        run=True,
+    ),
     "EditRestore": Scene(
         {
             "edited": Node("LoadImage", (120, 160), (250, 330), {"image": "edited.png"}),
@@ -198,6 +207,14 @@ SCENES = {
             "text": text(("lora", "report"), (810, 160), (400, 190)),
         },
         run=True,
+    ),
+    "TrainMoELoRA": Scene(
+        MINI_LOADERS | {
+            "train": Node(
+                "TrainMoELoRA", (120, 160), (420, 860), {"name": "my_edit"},
+                MODEL | {"clip": ("clip", "CLIP"), "vae": ("vae", "VAE")},
+            ),
+        },
     ),
     "ExpertUsage": Scene(
         HIDDEN | {

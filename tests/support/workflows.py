@@ -10,8 +10,10 @@ PACK = Path(__file__).resolve().parents[2]
 WORKFLOWS = PACK / "workflows"
 PAGE_WORKFLOWS = sorted(WORKFLOWS.glob("*.json"))
 API_WORKFLOWS = sorted((WORKFLOWS / "api").glob("*.json"))
-TINY_STACK_WORKFLOWS = [path for path in API_WORKFLOWS if path.name != "kontext_early_filter.json"]
-"""Those that run on the tiny stack, which has no FLUX.1 Kontext."""
+EDIT_WORKFLOWS = [path for path in API_WORKFLOWS if path.name != "icedit_teach.json"]
+"""Those that edit a picture; the other one trains on pairs."""
+TINY_STACK_WORKFLOWS = [path for path in EDIT_WORKFLOWS if path.name != "kontext_early_filter.json"]
+"""Those that edit on the tiny stack, which has no FLUX.1 Kontext."""
 
 NODE_FOLDERS = sorted(
     path.parent.name

@@ -171,6 +171,20 @@ def _inverted(card: Card, photo: Image.Image) -> None:
     card.text((341, 310), "?", 70, BLUE, "mm")
 
 
+def _taught(card: Card, photo: Image.Image) -> None:
+    for row in range(3):
+        top = 40 + row * 92
+        card.picture(photo, (32, top, 104, 80), None, 8)
+        card.arrow((142, top + 40), (160, top + 40))
+        card.picture(_masked(photo), (168, top, 104, 80), BLUE, 8)
+        card.text((220, top + 40), "?", 40, BLUE, "mm")
+    card.arrow((284, 172), (322, 172))
+    card.box((332, 90, 148, 164), GREEN)
+    card.text((406, 156), "your", 26, BACKGROUND, "mm")
+    card.text((406, 190), "edit", 26, BACKGROUND, "mm")
+    card.words("“remove the price tag”", (32, 330, 448, 56), 24)
+
+
 THUMBNAILS: dict[str, tuple[str, str, Callable[[Card, Image.Image], None]]] = {
     "icedit": ("ICEdit", "A picture and one sentence in, the edit out", _diptych),
     "icedit_moe": ("ICEdit MoE", "With the paper's mixture of LoRA experts", _experts),
@@ -180,6 +194,7 @@ THUMBNAILS: dict[str, tuple[str, str, Callable[[Card, Image.Image], None]]] = {
     "icedit_mixed_sizes": ("ICEdit Mixed Sizes", "Many pictures of any shape in one run", _sizes),
     "icedit_text_to_image": ("ICEdit without Training", "Plain FLUX.1-dev, told what the picture shows", _described),
     "icedit_inversion": ("ICEdit Inversion", "Plain FLUX.1-dev, from the picture's own noise", _inverted),
+    "icedit_teach": ("ICEdit Teach", "Your own kind of edit, learned from your pairs", _taught),
 }
 """By workflow: title, subtitle, drawing."""
 

@@ -8,6 +8,7 @@ from .edit import icedit, icedit_early_filter, icedit_fast, icedit_moe
 from .graph import Graph, NodeInfo
 from .mixed_sizes import icedit_mixed_sizes
 from .page import blueprint, page
+from .teach import icedit_teach
 from .text_to_image import icedit_inversion, icedit_text_to_image
 from .turns import icedit_multi_turn, turn_blueprint
 
@@ -22,6 +23,7 @@ WORKFLOWS = (
     icedit_mixed_sizes,
     icedit_text_to_image,
     icedit_inversion,
+    icedit_teach,
 )
 BLUEPRINTS = (turn_blueprint,)
 

@@ -1,0 +1,1 @@
+"""Pairs of pictures with instructions: read, checked, sorted into sizes."""
