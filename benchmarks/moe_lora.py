@@ -14,6 +14,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -65,10 +66,12 @@ def random_routed(inputs: int, outputs: int, rank: int, experts: int) -> Any:
 
 
 def layer(rounds: int) -> dict[str, Any]:
-    """One layer at full size, 512 tokens: ours and a plain loop over experts, against the bare Linear."""
+    """One layer at full size, 512 tokens: ours and other ways to compute it, against the bare Linear; `part` are
+    the same ways without the bare Linear, against ours."""
     import comfy.ops
     import torch
     from icedit.host.moe_lora.experts import RoutedExperts
+    from routed_variants import VARIANTS
 
     result = {}
     for dtype in (torch.float32, torch.bfloat16):
@@ -77,25 +80,16 @@ def layer(rounds: int) -> dict[str, Any]:
         bare = comfy.ops.disable_weight_init.Linear(15360, 3072, dtype=dtype)
         torch.nn.init.normal_(bare.weight, std=15360**-0.5)
         torch.nn.init.zeros_(bare.bias)
-        down, up = ([part.to(dtype) for part in parts] for parts in (weights.down, weights.up))
         x = torch.randn(1, 512, 15360).to(dtype)
-        runs = {
-            "bare": lambda x=x, bare=bare: bare(x),
-            "ours": lambda x=x, bare=bare, ours=ours: ours(x, bare(x)),
-            "loop": lambda x=x, bare=bare, a=down, b=up, w=weights: loop_over_experts(x, bare(x), a, b, w.router),
-        }
-        result[str(dtype).removeprefix("torch.")] = compare(runs, rounds, "bare", lambda: None)
+        y = bare(x)
+        ways = {"ours": ours} | {name: partial(variant, ours) for name, variant in VARIANTS.items()}
+        runs = {"bare": lambda bare=bare, x=x: bare(x)}
+        runs |= {name: lambda way=way, bare=bare, x=x: way(x, bare(x)) for name, way in ways.items()}
+        figures = compare(runs, rounds, "bare", lambda: None)
+        parts = {name: lambda way=way, x=x, y=y: way(x, y) for name, way in ways.items()}
+        figures["part"] = compare(parts, rounds, "ours", lambda: None)
+        result[str(dtype).removeprefix("torch.")] = figures
     return result
-
-
-def loop_over_experts(x: Any, y: Any, down: Sequence[Any], up: Sequence[Any], router: Any) -> Any:
-    """Routing without tricks: every expert computes every token, and a mask selects."""
-    import torch
-
-    chosen = torch.nn.functional.linear(x.float(), router).argmax(-1, keepdim=True)
-    for expert, (a, b) in enumerate(zip(down, up, strict=True)):
-        y = y + torch.nn.functional.linear(torch.nn.functional.linear(x, a), b) * (chosen == expert)
-    return y
 
 
 def step(rounds: int) -> dict[str, Any]:
@@ -106,9 +100,23 @@ def step(rounds: int) -> dict[str, Any]:
     shape = FluxShape(hidden=3072, double_blocks=1, single_blocks=2, context=4096, vector=768)
     result = {}
     for dtype in (torch.float32, torch.bfloat16):
-        with evaluations(flux(shape), moe_lora(shape, rank=32), dtype, (256, 512), text_tokens=32) as (runs, _):
+        with evaluations(flux(shape), moe_lora(shape, rank=32), dtype, (256, 512), text_tokens=32) as (runs, patched):
+            runs |= with_variants(patched, runs["with"])
             result[str(dtype).removeprefix("torch.")] = compare(runs, rounds, "without", lambda: None)
     return result
+
+
+def with_variants(patched: Any, run: Callable[[], Any]) -> dict[str, Callable[[], Any]]:
+    """The evaluation `run` of a patched model with its routed layers computed in each of the other ways."""
+    from routed_variants import VARIANTS, computed_as
+
+    (experts,) = patched.get_nested_additional_models()
+
+    def run_as(variant: Any) -> Any:
+        with computed_as(experts.model, variant):
+            return run()
+
+    return {name: partial(run_as, variant) for name, variant in VARIANTS.items()}
 
 
 @contextmanager
