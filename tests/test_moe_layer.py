@@ -163,7 +163,7 @@ class Largest(TorchDispatchMode):
 
 
 @pytest.mark.parametrize("top_k", [None, 1])
-def test_on_a_cpu_no_copy_of_all_tokens_is_made(top_k):
+def test_on_a_cpu_no_copy_of_all_tokens_is_made(gathering, top_k):
     tokens, width = 64 * STRIP, 256
     x = torch.randn(1, tokens, width).bfloat16()
     weight = torch.randn(EXPERTS * RANK + 3 * EXPERTS, width).bfloat16()
@@ -173,6 +173,13 @@ def test_on_a_cpu_no_copy_of_all_tokens_is_made(top_k):
     assert largest.nbytes < x.nbytes / 4
 
 
+@pytest.fixture
+def gathering(monkeypatch):
+    """An expert's tokens are gathered however few there are."""
+    monkeypatch.setattr("icedit.moe_lora.layer.GATHERING_PAYS", 0)
+
+
+@pytest.mark.usefixtures("gathering")
 class TestOnlyTheKeptExpertsAreComputed:
     """On a CPU, where they are less than half."""
 
@@ -205,6 +212,11 @@ class TestOnlyTheKeptExpertsAreComputed:
         x, _, _, weight = layer
         assert project(x, weight, EXPERTS, top_k=top_k)[0].equal(project(x, weight, EXPERTS)[0])
 
+    def test_few_tokens_go_through_all(self, layer, monkeypatch):
+        x, _, _, weight = layer
+        monkeypatch.setattr("icedit.moe_lora.layer.GATHERING_PAYS", x.numel() + 1)
+        assert project(x, weight, EXPERTS, top_k=1)[0].equal(project(x, weight, EXPERTS)[0])
+
     def test_compiled_all_are_in_one_graph(self, layer):
         """How many tokens an expert has is known only while it runs; a compiler would stop and start there."""
         x, _, _, weight = layer
@@ -214,7 +226,7 @@ class TestOnlyTheKeptExpertsAreComputed:
 
 @pytest.mark.parametrize("top_k", [None, 1])
 @pytest.mark.parametrize("shape", [(), (1,), (3, 0), (2, 3, 5)])
-def test_any_number_of_tokens(layer, shape, top_k):
+def test_any_number_of_tokens(layer, gathering, shape, top_k):
     x, _, router, weight = layer
     some = x.new_ones(*shape, WIDTH)
     hidden, logits = project(some, weight, EXPERTS, top_k=top_k)
