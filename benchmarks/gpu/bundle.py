@@ -29,7 +29,7 @@ PACKAGES = (
     "pydantic-settings", "python-dotenv", "simpleeval", "spandrel", "sqlalchemy", "torchsde", "trampoline",
     "typing-inspection",
 )  # fmt: skip
-LEFT_OUT = {"__pycache__", ".git", "tests", "tests-unit", "blueprints", "input", "output", "models"}
+LEFT_OUT = {"tests", "tests-unit", "blueprints", "input", "output", "models"}
 """Folders of ComfyUI's that nothing here reads. The last three hold what its user put there."""
 
 
@@ -56,13 +56,13 @@ def build(host: Path, bundle: Path = BUNDLE) -> int:
 
 
 def _pack_host(host: Path, archive: Path) -> None:
-    def kept(member: tarfile.TarInfo) -> tarfile.TarInfo | None:
-        return None if member.name.rsplit("/", 1)[-1] in LEFT_OUT and member.isdir() else member
+    def compiled_left_out(member: tarfile.TarInfo) -> tarfile.TarInfo | None:
+        return None if "__pycache__" in member.name else member
 
     with tarfile.open(archive, "w:xz") as tar:
         for path in sorted(host.iterdir()):
-            if path.name not in LEFT_OUT:
-                tar.add(path, f"ComfyUI/{path.name}", filter=kept)
+            if path.name not in LEFT_OUT and not path.name.startswith("."):
+                tar.add(path, f"ComfyUI/{path.name}", filter=compiled_left_out)
 
 
 def _download_wheels(host: Path, folder: Path) -> None:

@@ -11,7 +11,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 
 def main() -> None:
-    from gpu.setting import SIZES, NotInThisVersion, Setting
+    from gpu.setting import SIZES, NotInThisVersionError, Setting
 
     parser = argparse.ArgumentParser(prog="entry.py")
     parser.add_argument("entry")
@@ -27,7 +27,7 @@ def main() -> None:
         for part in module.figures(setting):
             figures |= part
             print(json.dumps(figures), flush=True)
-    except NotInThisVersion as reason:
+    except NotInThisVersionError as reason:
         print(json.dumps(figures | {"skipped": str(reason)}), flush=True)
 
 

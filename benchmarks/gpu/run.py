@@ -8,6 +8,7 @@ minutes; one that fails or is stopped gives the figures that it had. `--size tin
 """
 
 import argparse
+import contextlib
 import json
 import os
 import signal
@@ -83,10 +84,8 @@ def _result(entry: str, command: Sequence[str], seconds: float, environment: Map
 
 def _stop(process: subprocess.Popen[bytes]) -> None:
     """Also the processes that it started, for example compilers."""
-    try:
+    with contextlib.suppress(ProcessLookupError):  # all have ended
         os.killpg(process.pid, signal.SIGKILL)
-    except ProcessLookupError:
-        pass  # all have ended
     process.wait()
 
 

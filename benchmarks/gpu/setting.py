@@ -11,7 +11,7 @@ from typing import Any
 from in_process import PACK, load_host_and_pack
 
 
-class NotInThisVersion(Exception):
+class NotInThisVersionError(Exception):
     """What an entry measures is not in this version of the pack, or not on this device; the message says what."""
 
 
@@ -105,9 +105,9 @@ class Setting:
             torch.cuda.synchronize()
 
     def require(self, node: str) -> None:
-        """Raises NotInThisVersion where ComfyUI and this pack have no such node."""
+        """Raises NotInThisVersionError where ComfyUI and this pack have no such node."""
         if not self.has(node):
-            raise NotInThisVersion(f"not in this version: the node {node}")
+            raise NotInThisVersionError(f"not in this version: the node {node}")
 
     def has(self, node: str) -> bool:
         self.start()

@@ -13,8 +13,9 @@ def figures(setting: Setting) -> Iterator[dict[str, Any]]:
     import torch
     from icedit.host.moe_lora.experts import RoutedExperts
     from icedit.moe_lora.layer import has_float32_product
-    from moe_lora import compare, random_routed
     from routed_variants import VARIANTS
+
+    from moe_lora import compare, random_routed
 
     size, device, dtype = setting.size, setting.device, setting.dtype
     inputs, outputs = 5 * size.hidden, size.hidden

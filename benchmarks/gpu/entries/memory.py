@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from ..models import autoencoder, edit, flux_fill, with_moe_lora
-from ..setting import NotInThisVersion, Setting
+from ..setting import NotInThisVersionError, Setting
 from ..timing import whole_run
 
 
@@ -12,10 +12,10 @@ def figures(setting: Setting) -> Iterator[dict[str, Any]]:
     import torch
 
     if not setting.on_cuda:
-        raise NotInThisVersion("needs a CUDA device")
+        raise NotInThisVersionError("needs a CUDA device")
     limit, total = float(setting.argument), torch.cuda.mem_get_info()[1] / 2**30
     if limit >= total:
-        raise NotInThisVersion(f"this card has {total:.0f} GiB, so {limit:.0f} are no limit")
+        raise NotInThisVersionError(f"this card has {total:.0f} GiB, so {limit:.0f} are no limit")
     # Before it is started: ComfyUI reads it once. Its own default for the system and other programs comes on top.
     setting.host_arguments = ("--reserve-vram", f"{total - limit + 0.6:.2f}")
     torch.cuda.set_per_process_memory_fraction(limit / total)

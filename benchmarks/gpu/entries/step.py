@@ -24,8 +24,9 @@ def figures(setting: Setting) -> Iterator[dict[str, Any]]:
 def _variants(setting: Setting, adapted: Any, inputs: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """Alternately, so that a clock that changes meets all of them: short runs with the routed layers computed in one
     way or another, and left out."""
-    from moe_lora import compare
     from routed_variants import VARIANTS, computed_as
+
+    from moe_lora import compare
 
     (experts,) = adapted.get_nested_additional_models()
 
