@@ -4,6 +4,7 @@ import argparse
 import importlib
 import json
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -21,14 +22,16 @@ def main() -> None:
     name, _, argument = options.entry.partition("_") if options.entry.startswith("memory") else (options.entry, "", "")
     module = importlib.import_module(f"gpu.entries.{name}")
     sys.argv = sys.argv[:1]  # ComfyUI reads it
-    setting = Setting(SIZES[options.size], time.monotonic() + options.seconds, argument)
-    figures = setting.facts()
-    try:
-        for part in module.figures(setting):
-            figures |= part
-            print(json.dumps(figures), flush=True)
-    except NotInThisVersionError as reason:
-        print(json.dumps(figures | {"skipped": str(reason)}), flush=True)
+    with tempfile.TemporaryDirectory() as folder:
+        until = time.monotonic() + options.seconds
+        setting = Setting(SIZES[options.size], until, Path(folder), argument)
+        figures = setting.facts()
+        try:
+            for part in module.figures(setting):
+                figures |= part
+                print(json.dumps(figures), flush=True)
+        except NotInThisVersionError as reason:
+            print(json.dumps(figures | {"skipped": str(reason)}), flush=True)
 
 
 if __name__ == "__main__":

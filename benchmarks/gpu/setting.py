@@ -1,9 +1,8 @@
 """What every entry is given: how large things are, the device, ComfyUI with this pack, and until when."""
 
-import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -46,13 +45,14 @@ SIZES = {
 
 @dataclass
 class Setting:
-    """Where an entry runs. `argument` is what follows its name in the list; ComfyUI starts when it is first used."""
+    """Where an entry runs. `argument` is what follows its name in the list; ComfyUI starts when it is first
+    used, and keeps its files in `folder`."""
 
     size: Size
     until: float
+    folder: Path
     argument: str = ""
     host_arguments: Sequence[str] = ()
-    folder: Path = field(default_factory=lambda: Path(tempfile.mkdtemp(prefix="icedit-gpu-")))
 
     @cached_property
     def device(self) -> Any:
