@@ -39,7 +39,7 @@ class Size:
 
 SIZES = {
     "full": Size(3072, 19, 38, 4096, 768, rank=32, panel=512, text_tokens=512, steps=28, rounds=10, edits=240),
-    "tiny": Size(128, 1, 1, 32, 32, rank=4, panel=64, text_tokens=8, steps=4, rounds=2, edits=1),
+    "tiny": Size(128, 1, 1, 32, 32, rank=4, panel=64, text_tokens=8, steps=8, rounds=2, edits=6),
 }
 
 
