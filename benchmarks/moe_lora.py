@@ -8,10 +8,8 @@ device it is left out.
 """
 
 import json
-import statistics
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -19,50 +17,10 @@ from pathlib import Path
 from typing import Any
 
 from in_process import PACK, load_host_and_pack
+from routed_variants import VARIANTS, computed_as, random_routed
+from side_by_side import compare
 
 SHAPES = PACK / "tests" / "data" / "golden" / "full_size_key_shapes.json"
-
-
-def compare(runs: dict[str, Callable[[], Any]], rounds: int, base: str, wait: Callable[[], Any]) -> dict[str, Any]:
-    """Median milliseconds of each run, measured alternately, and the ratio to the median of `base`; `spread` are the
-    quartiles of the ratios per round."""
-    times: dict[str, list[float]] = {name: [] for name in runs}
-    for round_number in range(rounds + 1):
-        for name, run in runs.items():
-            start = time.perf_counter()
-            run()
-            wait()
-            if round_number:  # the first round warms up
-                times[name].append(1e3 * (time.perf_counter() - start))
-    result: dict[str, Any] = {}
-    for name, measured in times.items():
-        ratios = [mine / theirs for mine, theirs in zip(measured, times[base], strict=True)]
-        low, _, high = statistics.quantiles(ratios, n=4)
-        result[name] = {
-            "ms": round(statistics.median(measured), 2),
-            "ratio": round(statistics.median(measured) / statistics.median(times[base]), 3),
-            "spread": [round(low, 3), round(high, 3)],
-        }
-    return result
-
-
-def random_routed(inputs: int, outputs: int, rank: int, experts: int) -> Any:
-    """Weights of one routed layer."""
-    import torch
-    from icedit.moe_lora.checkpoint import RoutedWeights
-
-    draw = torch.Generator().manual_seed(0)
-
-    def matrix(rows: int, columns: int) -> Any:
-        return torch.randn(rows, columns, generator=draw) * columns**-0.5
-
-    return RoutedWeights(
-        name="layer",
-        path="layer",
-        down=tuple(matrix(rank, inputs) for _ in range(experts)),
-        up=tuple(matrix(outputs, rank) for _ in range(experts)),
-        router=matrix(experts, inputs),
-    )
 
 
 def layer(rounds: int) -> dict[str, Any]:
@@ -71,7 +29,6 @@ def layer(rounds: int) -> dict[str, Any]:
     import comfy.ops
     import torch
     from icedit.host.moe_lora.experts import RoutedExperts
-    from routed_variants import VARIANTS
 
     result = {}
     for dtype in (torch.float32, torch.bfloat16):
@@ -83,7 +40,7 @@ def layer(rounds: int) -> dict[str, Any]:
         x = torch.randn(1, 512, 15360).to(dtype)
         y = bare(x)
         ways = {"ours": ours} | {name: partial(variant, ours) for name, variant in VARIANTS.items()}
-        runs = {"bare": lambda bare=bare, x=x: bare(x)}
+        runs: dict[str, Callable[[], Any]] = {"bare": lambda bare=bare, x=x: bare(x)}
         runs |= {name: lambda way=way, bare=bare, x=x: way(x, bare(x)) for name, way in ways.items()}
         figures = compare(runs, rounds, "bare", lambda: None)
         parts = {name: lambda way=way, x=x, y=y: way(x, y) for name, way in ways.items()}
@@ -108,8 +65,6 @@ def step(rounds: int) -> dict[str, Any]:
 
 def with_variants(patched: Any, run: Callable[[], Any]) -> dict[str, Callable[[], Any]]:
     """The evaluation `run` of a patched model with its routed layers computed in each of the other ways."""
-    from routed_variants import VARIANTS, computed_as
-
     (experts,) = patched.get_nested_additional_models()
 
     def run_as(variant: Any) -> Any:

@@ -1,6 +1,6 @@
 """Other ways to compute a routed layer than ours, to measure them beside it.
 
-Each takes a `moe_lora.layer.RoutedLoRA`, tokens x and the Linear's result, and returns what the layer returns.
+Each way takes a `moe_lora.layer.RoutedLoRA`, tokens x and the Linear's result, and returns what the layer returns.
 """
 
 from collections.abc import Callable, Iterator
@@ -66,6 +66,25 @@ def _weights(layer: Any, x: Any) -> tuple[Any, Any, Any]:
 
 
 VARIANTS: dict[str, Variant] = {"papers": papers, "all_experts": all_experts, "grouped": grouped}
+
+
+def random_routed(inputs: int, outputs: int, rank: int, experts: int) -> Any:
+    """Weights of one routed layer."""
+    import torch
+    from icedit.moe_lora.checkpoint import RoutedWeights
+
+    draw = torch.Generator().manual_seed(0)
+
+    def matrix(rows: int, columns: int) -> Any:
+        return torch.randn(rows, columns, generator=draw) * columns**-0.5
+
+    return RoutedWeights(
+        name="layer",
+        path="layer",
+        down=tuple(matrix(rank, inputs) for _ in range(experts)),
+        up=tuple(matrix(outputs, rank) for _ in range(experts)),
+        router=matrix(experts, inputs),
+    )
 
 
 @contextmanager

@@ -113,4 +113,4 @@ class Setting:
         self.start()
         import nodes
 
-        return node in nodes.NODE_CLASS_MAPPINGS
+        return node in nodes.NODE_CLASS_MAPPINGS  # pyright: ignore[reportAttributeAccessIssue]

@@ -1,8 +1,11 @@
 """One routed layer at the model's width, in every way to compute it, against the bare Linear."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
+
+from routed_variants import VARIANTS, random_routed
+from side_by_side import compare
 
 from ..setting import Setting
 
@@ -13,9 +16,6 @@ def figures(setting: Setting) -> Iterator[dict[str, Any]]:
     import torch
     from icedit.host.moe_lora.experts import RoutedExperts
     from icedit.moe_lora.layer import has_float32_product
-    from routed_variants import VARIANTS
-
-    from moe_lora import compare, random_routed
 
     size, device, dtype = setting.size, setting.device, setting.dtype
     inputs, outputs = 5 * size.hidden, size.hidden
@@ -29,6 +29,6 @@ def figures(setting: Setting) -> Iterator[dict[str, Any]]:
         yield {"float32_product": ours.down.float32_product}
         for tokens in (size.text_tokens, size.text_tokens + 2 * (size.panel // 16) ** 2):
             x = torch.randn(1, tokens, inputs, dtype=dtype, device=device)
-            runs = {"bare": lambda x=x: bare(x)}
+            runs: dict[str, Callable[[], Any]] = {"bare": lambda x=x: bare(x)}
             runs |= {name: lambda way=way, x=x: way(x, bare(x)) for name, way in ways.items()}
             yield {f"{tokens} tokens": compare(runs, 10 * size.rounds, "bare", setting.wait)}

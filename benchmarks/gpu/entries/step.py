@@ -4,6 +4,9 @@ from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
+from routed_variants import VARIANTS, computed_as
+from side_by_side import compare
+
 from ..models import autoencoder, edit, flux_fill, with_lora, with_moe_lora
 from ..setting import Setting
 from ..timing import whole_run
@@ -24,10 +27,6 @@ def figures(setting: Setting) -> Iterator[dict[str, Any]]:
 def _variants(setting: Setting, adapted: Any, inputs: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """Alternately, so that a clock that changes meets all of them: short runs with the routed layers computed in one
     way or another, and left out."""
-    from routed_variants import VARIANTS, computed_as
-
-    from moe_lora import compare
-
     (experts,) = adapted.get_nested_additional_models()
 
     def run() -> None:

@@ -47,6 +47,7 @@ def edit_pairs(setting: Setting) -> Any:
     import torch
     from PIL import Image
 
+    size = (setting.size.panel, setting.size.panel)
     folders = [Path(folder_paths.get_input_directory(), name) for name in ("before", "after")]
     draw = torch.Generator().manual_seed(0)
     for folder in folders:
@@ -54,7 +55,6 @@ def edit_pairs(setting: Setting) -> Any:
     for number in range(4):
         pixels = torch.randint(0, 256, (8, 8, 3), generator=draw, dtype=torch.uint8)
         for folder, shown in zip(folders, (pixels, 255 - pixels), strict=True):
-            size = (setting.size.panel,) * 2
             Image.fromarray(shown.numpy()).resize(size, Image.Resampling.NEAREST).save(folder / f"{number}.png")
     names = {"sources": folders[0].name, "edited": folders[1].name, "instruction": "exchange the colours"}
     return setting.host.call(PAIRS, **names, panel_size=setting.size.panel)[0]
