@@ -21,7 +21,7 @@ def kit(monkeypatch):
 
 def started(program):
     """Entries that are programs of one line, which may use the name `entry`."""
-    return lambda entry, _: [sys.executable, "-c", f"entry = {entry!r}\n{program}"]
+    return lambda entry: [sys.executable, "-c", f"entry = {entry!r}\n{program}"]
 
 
 def test_every_entry_of_the_list_has_its_file(kit):
@@ -50,15 +50,11 @@ def test_the_budget_stops_an_entry_and_leaves_out_the_rest(kit, monkeypatch):
 
 
 def test_no_entry_gets_more_than_its_share(kit, monkeypatch):
-    monkeypatch.setattr(kit, "MOST_SECONDS", 30.0)
-    asked = []
-
-    def command(entry, seconds):
-        asked.append(seconds)
-        return [sys.executable, "-c", ""]
-
-    list(kit.run_list(["first"], command, 1000, {}))
-    assert asked == [30.0 - kit.END_SECONDS]
+    monkeypatch.setattr(kit, "LEAST_SECONDS", 0.1)
+    monkeypatch.setattr(kit, "MOST_SECONDS", 0.5)
+    first, second = kit.run_list(["first", "second"], started("import time; time.sleep(100)"), 1000, {})
+    assert "stopped_after_s" in first
+    assert "stopped_after_s" in second
 
 
 def test_a_bundle_is_found_by_the_programs_that_need_it(kit, tmp_path):
@@ -75,12 +71,29 @@ def test_a_bundle_is_found_by_the_programs_that_need_it(kit, tmp_path):
     assert sorted(result["host"]) == ["input", "main.py", "models", "output"]
 
 
+def test_what_is_packed_and_that_it_must_fit(kit, monkeypatch, tmp_path):
+    bundle = importlib.import_module("gpu.bundle")
+    monkeypatch.setattr(bundle, "_download_wheels", lambda *_: None)
+    host = tmp_path / "ComfyUI"
+    for name in ("main.py", "tests/big.py", "models/user.safetensors", "comfy/ldm/models/vae.py", "__pycache__/a.pyc"):
+        (host / name).parent.mkdir(parents=True, exist_ok=True)
+        (host / name).write_text("")
+    size = bundle.build(host, tmp_path / "bundle")
+    with tarfile.open(tmp_path / "bundle" / "comfyui.tar.xz") as archive:
+        files = {member.name for member in archive if member.isfile()}
+    assert files == {"ComfyUI/main.py", "ComfyUI/comfy/ldm/models/vae.py"}
+    monkeypatch.setattr(bundle, "LIMIT", size - 1)
+    with pytest.raises(SystemExit, match="expected at most"):
+        bundle.build(host, tmp_path / "bundle")
+    assert (tmp_path / "bundle").is_dir()
+
+
 @pytest.fixture
 def setting(host, kit, tmp_path):
     """A tiny setting with the host that runs already."""
     from gpu.setting import SIZES, Setting
 
-    setting = Setting(SIZES["tiny"], time.monotonic() + 60, tmp_path)
+    setting = Setting(SIZES["tiny"], tmp_path)
     setting.host = host
     return setting
 

@@ -5,7 +5,6 @@ import importlib
 import json
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
@@ -17,14 +16,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="entry.py")
     parser.add_argument("entry")
     parser.add_argument("--size", choices=SIZES, default="full")
-    parser.add_argument("--seconds", type=float, default=480.0)
     options = parser.parse_args()
     name, _, argument = options.entry.partition("_") if options.entry.startswith("memory") else (options.entry, "", "")
     module = importlib.import_module(f"gpu.entries.{name}")
     sys.argv = sys.argv[:1]  # ComfyUI reads it
     with tempfile.TemporaryDirectory() as folder:
-        until = time.monotonic() + options.seconds
-        setting = Setting(SIZES[options.size], until, Path(folder), argument)
+        setting = Setting(SIZES[options.size], Path(folder), argument)
         figures = setting.facts()
         try:
             for part in module.figures(setting):

@@ -33,14 +33,11 @@ ENTRIES = (
 MOST_SECONDS = 480.0
 LEAST_SECONDS = 20.0
 """With less left than this no entry is begun."""
-END_SECONDS = 5.0
-"""An entry plans to be done this much before it is stopped."""
-
 FILMS = {"av": "", "av/container": "InputContainer", "av/video": "", "av/video/reformatter": "ColorRange"}
 FILMS |= {"av/subtitles": "", "av/subtitles/stream": "SubtitleStream"}
 """What ComfyUI imports of `av`, which has 35 MB and reads films: nothing here does, so empty classes take its place."""
 
-Command = Callable[[str, float], Sequence[str]]
+Command = Callable[[str], Sequence[str]]
 
 
 def run_list(
@@ -49,7 +46,7 @@ def run_list(
     """The result of every entry, as soon as it is there.
 
     Args:
-        command: what to start for an entry that has so many seconds.
+        command: what to start for an entry.
         budget: seconds for all of them.
     """
     until = time.monotonic() + budget
@@ -58,7 +55,7 @@ def run_list(
         if left < LEAST_SECONDS:
             yield {"entry": entry, "left_out": f"the {budget:.0f} s for all entries are used up"}
         else:
-            yield _result(entry, command(entry, left - END_SECONDS), left, environment)
+            yield _result(entry, command(entry), left, environment)
 
 
 def _result(entry: str, command: Sequence[str], seconds: float, environment: Mapping[str, str]) -> dict[str, Any]:
@@ -126,9 +123,8 @@ def main() -> None:
     if unknown:
         parser.error(f"no entry is called {min(unknown)}; there are {', '.join(ENTRIES)}")
 
-    def command(entry: str, seconds: float) -> list[str]:
-        program = [sys.executable, str(HERE / "entry.py"), entry, "--size", options.size]
-        return [*program, "--seconds", f"{seconds:.0f}"]
+    def command(entry: str) -> list[str]:
+        return [sys.executable, str(HERE / "entry.py"), entry, "--size", options.size]
 
     with tempfile.TemporaryDirectory() as folder:
         begun = time.monotonic()

@@ -1,6 +1,5 @@
-"""What every entry is given: how large things are, the device, ComfyUI with this pack, and until when."""
+"""What every entry is given: how large things are, the device, and ComfyUI with this pack."""
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -49,7 +48,6 @@ class Setting:
     used, and keeps its files in `folder`."""
 
     size: Size
-    until: float
     folder: Path
     argument: str = ""
     host_arguments: Sequence[str] = ()
@@ -92,10 +90,6 @@ class Setting:
 
         name = torch.cuda.get_device_name() if self.on_cuda else "CPU"
         return {"device": name, "torch": torch.__version__, "hidden": self.size.hidden, "panel": self.size.panel}
-
-    def left(self) -> float:
-        """Seconds until this entry has to be done."""
-        return self.until - time.monotonic()
 
     def wait(self) -> None:
         """Until the device has done all that it was given."""
