@@ -8,64 +8,24 @@ device it is left out.
 """
 
 import json
-import statistics
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from in_process import PACK, load_host_and_pack
+from routed_variants import VARIANTS, computed_as, random_routed
+from side_by_side import compare
 
 SHAPES = PACK / "tests" / "data" / "golden" / "full_size_key_shapes.json"
 
 
-def compare(runs: dict[str, Callable[[], Any]], rounds: int, base: str, wait: Callable[[], Any]) -> dict[str, Any]:
-    """Median milliseconds of each run, measured alternately, and the ratio to the median of `base`; `spread` are the
-    quartiles of the ratios per round."""
-    times: dict[str, list[float]] = {name: [] for name in runs}
-    for round_number in range(rounds + 1):
-        for name, run in runs.items():
-            start = time.perf_counter()
-            run()
-            wait()
-            if round_number:  # the first round warms up
-                times[name].append(1e3 * (time.perf_counter() - start))
-    result: dict[str, Any] = {}
-    for name, measured in times.items():
-        ratios = [mine / theirs for mine, theirs in zip(measured, times[base], strict=True)]
-        low, _, high = statistics.quantiles(ratios, n=4)
-        result[name] = {
-            "ms": round(statistics.median(measured), 2),
-            "ratio": round(statistics.median(measured) / statistics.median(times[base]), 3),
-            "spread": [round(low, 3), round(high, 3)],
-        }
-    return result
-
-
-def random_routed(inputs: int, outputs: int, rank: int, experts: int) -> Any:
-    """Weights of one routed layer."""
-    import torch
-    from icedit.moe_lora.checkpoint import RoutedWeights
-
-    draw = torch.Generator().manual_seed(0)
-
-    def matrix(rows: int, columns: int) -> Any:
-        return torch.randn(rows, columns, generator=draw) * columns**-0.5
-
-    return RoutedWeights(
-        name="layer",
-        path="layer",
-        down=tuple(matrix(rank, inputs) for _ in range(experts)),
-        up=tuple(matrix(outputs, rank) for _ in range(experts)),
-        router=matrix(experts, inputs),
-    )
-
-
 def layer(rounds: int) -> dict[str, Any]:
-    """One layer at full size, 512 tokens: ours and a plain loop over experts, against the bare Linear."""
+    """One layer at full size, 512 tokens: ours and other ways to compute it, against the bare Linear; `part` are
+    the same ways without the bare Linear, against ours."""
     import comfy.ops
     import torch
     from icedit.host.moe_lora.experts import RoutedExperts
@@ -77,25 +37,16 @@ def layer(rounds: int) -> dict[str, Any]:
         bare = comfy.ops.disable_weight_init.Linear(15360, 3072, dtype=dtype)
         torch.nn.init.normal_(bare.weight, std=15360**-0.5)
         torch.nn.init.zeros_(bare.bias)
-        down, up = ([part.to(dtype) for part in parts] for parts in (weights.down, weights.up))
         x = torch.randn(1, 512, 15360).to(dtype)
-        runs = {
-            "bare": lambda x=x, bare=bare: bare(x),
-            "ours": lambda x=x, bare=bare, ours=ours: ours(x, bare(x)),
-            "loop": lambda x=x, bare=bare, a=down, b=up, w=weights: loop_over_experts(x, bare(x), a, b, w.router),
-        }
-        result[str(dtype).removeprefix("torch.")] = compare(runs, rounds, "bare", lambda: None)
+        y = bare(x)
+        ways = {"ours": ours} | {name: partial(variant, ours) for name, variant in VARIANTS.items()}
+        runs: dict[str, Callable[[], Any]] = {"bare": lambda bare=bare, x=x: bare(x)}
+        runs |= {name: lambda way=way, bare=bare, x=x: way(x, bare(x)) for name, way in ways.items()}
+        figures = compare(runs, rounds, "bare", lambda: None)
+        parts = {name: lambda way=way, x=x, y=y: way(x, y) for name, way in ways.items()}
+        figures["part"] = compare(parts, rounds, "ours", lambda: None)
+        result[str(dtype).removeprefix("torch.")] = figures
     return result
-
-
-def loop_over_experts(x: Any, y: Any, down: Sequence[Any], up: Sequence[Any], router: Any) -> Any:
-    """Routing without tricks: every expert computes every token, and a mask selects."""
-    import torch
-
-    chosen = torch.nn.functional.linear(x.float(), router).argmax(-1, keepdim=True)
-    for expert, (a, b) in enumerate(zip(down, up, strict=True)):
-        y = y + torch.nn.functional.linear(torch.nn.functional.linear(x, a), b) * (chosen == expert)
-    return y
 
 
 def step(rounds: int) -> dict[str, Any]:
@@ -106,9 +57,21 @@ def step(rounds: int) -> dict[str, Any]:
     shape = FluxShape(hidden=3072, double_blocks=1, single_blocks=2, context=4096, vector=768)
     result = {}
     for dtype in (torch.float32, torch.bfloat16):
-        with evaluations(flux(shape), moe_lora(shape, rank=32), dtype, (256, 512), text_tokens=32) as (runs, _):
+        with evaluations(flux(shape), moe_lora(shape, rank=32), dtype, (256, 512), text_tokens=32) as (runs, patched):
+            runs |= with_variants(patched, runs["with"])
             result[str(dtype).removeprefix("torch.")] = compare(runs, rounds, "without", lambda: None)
     return result
+
+
+def with_variants(patched: Any, run: Callable[[], Any]) -> dict[str, Callable[[], Any]]:
+    """The evaluation `run` of a patched model with its routed layers computed in each of the other ways."""
+    (experts,) = patched.get_nested_additional_models()
+
+    def run_as(variant: Any) -> Any:
+        with computed_as(experts.model, variant):
+            return run()
+
+    return {name: partial(run_as, variant) for name, variant in VARIANTS.items()}
 
 
 @contextmanager

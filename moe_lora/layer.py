@@ -1,7 +1,8 @@
 """One routed layer: every token picks its experts (paper section 3.2).
 
 y = base(x) + strength * sum over the kept experts e of softmax_e * B_e A_e x. As two matrix products: all experts' A
-and the router in one, then all B side by side, with the routing weights applied to the hidden vector between them.
+and the router in one, then all B side by side, with the routing weights applied to the hidden vector between them. A
+CPU computes the A of the kept experts alone where that is faster.
 """
 
 from collections.abc import Callable
@@ -43,7 +44,9 @@ def _multiplies_to_float32(device: torch.device) -> bool:
         return False
 
 
-def project(x: Tensor, weight: Tensor, experts: int, float32_product: bool = False) -> tuple[Tensor, Tensor]:
+def project(
+    x: Tensor, weight: Tensor, experts: int, float32_product: bool = False, top_k: int | None = None
+) -> tuple[Tensor, Tensor]:
     """The hidden vectors `... (experts rank)` and the router's float32 logits `... experts` of tokens `... in`.
 
     Args:
@@ -51,11 +54,15 @@ def project(x: Tensor, weight: Tensor, experts: int, float32_product: bool = Fal
         weight: `(experts rank + parts experts) in` in the dtype of x: all A, then the split router.
         experts: how many.
         float32_product: `has_float32_product` of this device; saves a second reading and a float32 copy of x.
+        top_k: how many experts a token keeps; the hidden vectors of the others need not be computed and may be 0.
     """
     rows = weight.shape[0] - ROUTER_PARTS * experts
     if not float32_product or x.dtype == torch.float32:
         router = weight[rows:].float().unflatten(0, (ROUTER_PARTS, experts)).sum(0)
-        return linear(x, weight[:rows]), _float32_logits(x, router)
+        logits = _float32_logits(x, router)
+        if top_k is not None and _gathering_pays(x, top_k, experts):
+            return _kept_hidden(x, weight[:rows], logits, top_k), logits
+        return linear(x, weight[:rows]), logits
     product = torch.mm(x.reshape(-1, x.shape[-1]), weight.t(), out_dtype=torch.float32)
     hidden, parts = product.unflatten(0, x.shape[:-1]).split((rows, ROUTER_PARTS * experts), dim=-1)
     return hidden, parts.unflatten(-1, (ROUTER_PARTS, experts)).sum(-2)
@@ -65,9 +72,42 @@ STRIP = 64
 """Tokens that a CPU routes at a time: their float32 copies fit into its cache, 4 MB at FLUX's widest layer."""
 
 
+GATHERED = 256
+"""Tokens of one expert that are gathered at a time; otherwise all are copied where all keep the same expert."""
+
+
+GATHERING_PAYS = 2**19
+"""Elements of x from which on gathering an expert's tokens was faster in float32: 64 tokens at FLUX's widest layer."""
+
+
+def _on_eager_cpu(x: Tensor) -> bool:
+    """Whether tokens can be taken in parts: a compiler would unroll them, and CUDA would wait for their number."""
+    return x.device.type == "cpu" and not torch.compiler.is_compiling()
+
+
+def _gathering_pays(x: Tensor, top_k: int, experts: int) -> bool:
+    """Whether gathering the kept experts' tokens takes less than the products that it saves.
+
+    It takes as long from half of the experts on, and in bfloat16, whose products are cheap on CPUs.
+    """
+    if not _on_eager_cpu(x) or x.dtype != torch.float32:
+        return False
+    return 2 * top_k < experts and x.numel() >= GATHERING_PAYS
+
+
+def _kept_hidden(x: Tensor, down: Tensor, logits: Tensor, top_k: int) -> Tensor:
+    """The hidden vectors `... (experts rank)` of the experts that each token keeps, 0 for the others."""
+    experts = logits.shape[-1]
+    tokens, kept = x.reshape(-1, x.shape[-1]), logits.reshape(-1, experts).topk(top_k).indices
+    hidden = x.new_zeros(len(tokens), experts, len(down) // experts)
+    for expert, weight in enumerate(down.unflatten(0, (experts, -1))):
+        for rows in (kept == expert).any(-1).nonzero().flatten().split(GATHERED):
+            hidden[:, expert].index_copy_(0, rows, linear(tokens[rows], weight))
+    return hidden.view(*x.shape[:-1], len(down))
+
+
 def _float32_logits(x: Tensor, router: Tensor) -> Tensor:
-    if x.dtype == torch.float32 or x.device.type != "cpu" or torch.compiler.is_compiling():
-        # A compiler would unroll the strips.
+    if x.dtype == torch.float32 or not _on_eager_cpu(x):
         return linear(x.float(), router)
     strips = x.reshape(-1, x.shape[-1]).split(STRIP)
     return torch.cat([linear(strip.float(), router) for strip in strips]).view(*x.shape[:-1], len(router))
@@ -89,7 +129,8 @@ class RoutedLoRA(nn.Module):
     """The experts and the router of one layer.
 
     Args:
-        down: a module that returns `project(x, weight, experts)` for its weight, called with x and experts.
+        down: a module that returns `project(x, weight, experts, top_k=top_k)` for its weight, called with x, experts
+            and top_k.
         up: a module that returns `add_product(base, hidden, weight)` for its weight, called with hidden and base.
         experts, rank: how many experts, and the rank of each.
         scale: alpha / rank.
@@ -112,7 +153,8 @@ class RoutedLoRA(nn.Module):
 
         `observe` is called with the hidden vectors `... (experts rank)` and the routing weights `... experts`.
         """
-        hidden, logits = self.down(x, self.experts)
+        # Who observes wants the hidden vectors of all experts, not of the kept ones alone.
+        hidden, logits = self.down(x, self.experts, top_k if observe is None else None)
         weights = routing_weights(logits, top_k)
         if observe is not None:
             observe(hidden, weights)

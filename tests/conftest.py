@@ -19,8 +19,9 @@ def _load_host() -> None:
     import utils.install_util  # noqa: F401
 
     # Without --cpu the host asks CUDA for a device as soon as it is imported.
+    device = [] if os.environ.get("ICEDIT_HOST_CUDA") else ["--cpu"]
     comfy.options.enable_args_parsing()
-    sys.argv, kept = [sys.argv[0], "--cpu", *os.environ.get("ICEDIT_HOST_ARGS", "").split()], sys.argv
+    sys.argv, kept = [sys.argv[0], *device, *os.environ.get("ICEDIT_HOST_ARGS", "").split()], sys.argv
     import comfy.cli_args
 
     sys.argv = kept

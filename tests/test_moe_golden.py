@@ -32,8 +32,12 @@ def test_the_whole_model_equals_the_papers(vectors):
     assert golden.evaluate(model, vectors).equal(base)
 
 
+@pytest.mark.parametrize("gathered", [False, True])
 @pytest.mark.parametrize("layer", ["transformer_blocks.0.ff.net.2", "single_transformer_blocks.1.proj_out"])
-def test_each_layer_equals_the_papers(vectors, layer):
+def test_each_layer_equals_the_papers(vectors, layer, gathered, monkeypatch):
+    """Also where an expert's tokens are gathered, as those of full-size models are."""
+    if gathered:
+        monkeypatch.setattr("icedit.moe_lora.layer.GATHERING_PAYS", 0)
     from icedit.host.moe_lora.experts import RoutedExperts
     from icedit.moe_lora.checkpoint import read_adapter
 

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from icedit.moe_lora.layer import STRIP, has_float32_product, project, split_router
+from icedit.moe_lora.layer import GATHERED, STRIP, has_float32_product, project, split_router
 from support import golden, moe
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -162,21 +162,81 @@ class Largest(TorchDispatchMode):
         return result
 
 
-def test_on_a_cpu_no_float32_copy_of_all_tokens_is_made():
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+def test_on_a_cpu_no_copy_of_all_tokens_is_made(gathering, dtype):
+    """Neither one in float32 for the router nor one sorted by expert, also where all tokens keep the same one."""
     tokens, width = 64 * STRIP, 256
-    x = torch.randn(1, tokens, width).bfloat16()
-    weight = torch.randn(EXPERTS * RANK + 3 * EXPERTS, width).bfloat16()
+    x = torch.rand(1, tokens, width).to(dtype)
+    router = torch.zeros(EXPERTS, width)
+    router[1] = 1.0
+    weight = torch.cat([torch.randn(EXPERTS * RANK, width), split_router(router)]).to(dtype)
     with torch.inference_mode(), Largest() as largest:
-        _, logits = project(x, weight, EXPERTS)
+        _, logits = project(x, weight, EXPERTS, top_k=1)
     assert logits.shape == (1, tokens, EXPERTS)
     assert largest.nbytes < x.nbytes / 4
 
 
+@pytest.fixture
+def gathering(monkeypatch):
+    """An expert's tokens are gathered however few there are."""
+    monkeypatch.setattr("icedit.moe_lora.layer.GATHERING_PAYS", 0)
+
+
+@pytest.mark.usefixtures("gathering")
+class TestOnlyTheKeptExpertsAreComputed:
+    """On a CPU, where they are less than half."""
+
+    @pytest.fixture
+    def layer(self, layer):
+        return tuple(tensor.float() for tensor in layer)
+
+    @pytest.mark.parametrize("top_k", [1, 2])
+    def test_their_hidden_vectors_are_those_of_float64(self, layer, top_k):
+        x, down, _, weight = layer
+        hidden, logits = project(x, weight, EXPERTS, top_k=top_k)
+        kept = torch.zeros_like(logits).scatter(-1, logits.topk(top_k).indices, 1.0)
+        wanted = (x.double() @ down.double().T).unflatten(-1, (EXPERTS, RANK)) * kept.unsqueeze(-1)
+        assert golden.difference(hidden, wanted.flatten(-2)) <= golden.TOLERANCE
+        assert ((hidden.unflatten(-1, (EXPERTS, RANK)) != 0).any(-1).sum(-1) == top_k).all()
+
+    @pytest.mark.parametrize("alone", [0, 4])
+    def test_all_tokens_may_keep_one_expert(self, layer, alone):
+        """More than are gathered at a time; the other experts have none."""
+        _, down, router, _ = layer
+        router = torch.zeros_like(router)
+        router[alone] = 1.0
+        x = torch.rand(2, GATHERED + 3, WIDTH, generator=torch.Generator().manual_seed(0))
+        hidden = project(x, torch.cat([down, split_router(router)]), EXPERTS, top_k=1)[0]
+        hidden = hidden.unflatten(-1, (EXPERTS, RANK))
+        wanted = (x.double() @ down.double().T).unflatten(-1, (EXPERTS, RANK))[..., alone, :]
+        assert golden.difference(hidden[..., alone, :], wanted) <= golden.TOLERANCE
+        assert hidden.count_nonzero() == hidden[..., alone, :].count_nonzero()
+
+    @pytest.mark.parametrize("top_k", [3, 5])
+    def test_from_half_of_them_on_all_are(self, layer, top_k):
+        x, _, _, weight = layer
+        assert project(x, weight, EXPERTS, top_k=top_k)[0].equal(project(x, weight, EXPERTS)[0])
+
+    def test_all_are_for_few_tokens_and_in_bfloat16(self, layer, monkeypatch):
+        x, _, _, weight = layer
+        rounded = (x.bfloat16(), weight.bfloat16(), EXPERTS)
+        assert project(*rounded, top_k=1)[0].equal(project(*rounded)[0])
+        monkeypatch.setattr("icedit.moe_lora.layer.GATHERING_PAYS", x.numel() + 1)
+        assert project(x, weight, EXPERTS, top_k=1)[0].equal(project(x, weight, EXPERTS)[0])
+
+    def test_compiled_all_are_in_one_graph(self, layer):
+        """How many tokens an expert has is known only while it runs; a compiler would stop and start there."""
+        x, _, _, weight = layer
+        compiled = torch.compile(project, backend="eager", fullgraph=True)
+        assert compiled(x, weight, EXPERTS, top_k=1)[0].equal(project(x, weight, EXPERTS)[0])
+
+
+@pytest.mark.parametrize("top_k", [None, 1])
 @pytest.mark.parametrize("shape", [(), (1,), (3, 0), (2, 3, 5)])
-def test_any_number_of_tokens(layer, shape):
-    x, _, router, weight = layer
+def test_any_number_of_tokens(layer, gathering, shape, top_k):
+    x, _, router, weight = (tensor.float() for tensor in layer)
     some = x.new_ones(*shape, WIDTH)
-    hidden, logits = project(some, weight, EXPERTS)
+    hidden, logits = project(some, weight, EXPERTS, top_k=top_k)
     assert hidden.shape == (*shape, EXPERTS * RANK)
     assert logits.shape == (*shape, EXPERTS)
     if some.numel():

@@ -23,9 +23,9 @@ class _Down(comfy.ops.manual_cast.Linear):
 
     float32_product = False
 
-    def forward_comfy_cast_weights(self, x: Tensor, experts: int) -> tuple[Tensor, Tensor]:
+    def forward_comfy_cast_weights(self, x: Tensor, experts: int, top_k: int | None = None) -> tuple[Tensor, Tensor]:
         weight, bias, stream = comfy.ops.cast_bias_weight(self, x, offloadable=True)
-        projected = project(x, weight, experts, self.float32_product)
+        projected = project(x, weight, experts, self.float32_product, top_k)
         comfy.ops.uncast_bias_weight(self, weight, bias, stream)
         return projected
 

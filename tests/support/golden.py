@@ -70,12 +70,13 @@ def tokens_of(latent: Tensor) -> Tensor:
 
 
 def evaluate(model: Any, golden: Golden, load: Any = None) -> Tensor:
-    """One evaluation of the model as the host's sampling makes it; the velocity that it predicts, as tokens."""
+    """One evaluation of the model as the host's sampling makes it; its velocity, as tokens on the CPU."""
     import comfy.model_management
     import comfy.patcher_extension
 
-    expected, latent = golden.expected, golden.latent
-    model, sigma = model.clone(), expected["timestep"]
+    model = model.clone()
+    expected = {name: tensor.to(model.load_device) for name, tensor in golden.expected.items()}
+    latent, sigma = golden.latent.to(model.load_device), expected["timestep"]
     with torch.inference_mode():
         (load or comfy.model_management.load_models_gpu)([model, *model.get_nested_additional_models()])
         model.pre_run()
@@ -93,4 +94,4 @@ def evaluate(model: Any, golden: Golden, load: Any = None) -> Tensor:
             )
         finally:
             model.cleanup()
-    return tokens_of((latent[:, :16] - denoised) / sigma)
+    return tokens_of((latent[:, :16] - denoised) / sigma).cpu()

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -99,10 +98,11 @@ def experts_of(tensors: Mapping[str, Tensor], layer: str) -> tuple[list[Tensor],
 def routed_part(x: Tensor, down: Iterable[Tensor], up: Iterable[Tensor], router: Tensor, top_k: int) -> Tensor:
     """Token by token and expert by expert, in float64, as the paper writes it."""
     x = x.double()
-    result = torch.zeros(*x.shape[:-1], next(iter(up)).shape[0], dtype=torch.float64)
-    kept, chosen = (x @ router.T).topk(top_k, dim=-1)
+    result = x.new_zeros(*x.shape[:-1], next(iter(up)).shape[0])
+    kept, chosen = (x @ router.to(x.device).T).topk(top_k, dim=-1)
     shares = kept.softmax(-1)
     for expert, (a, b) in enumerate(zip(down, up, strict=True)):
+        a, b = a.to(x.device), b.to(x.device)
         share = (shares * (chosen == expert)).sum(-1, keepdim=True)
         result += share * (x @ a.T @ b.T)
     return result
