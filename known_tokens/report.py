@@ -9,6 +9,10 @@ NOTHING_KNOWN = (
     "Nothing is known here, so every step is computed in full: the latent has no noise mask that keeps anything. "
     "Diptych Conditioning (ICEdit) gives one, Set Latent Noise Mask too."
 )
+BESIDE_CACHE = (
+    "Every step runs as without this node: step caches of other packs put their own code in the place of FLUX's, which "
+    "may not leave out tokens. Remove that cache, or this node."
+)
 UNCOMPILED = "The model ran uncompiled. With refresh_every 1 it stays compiled, and skip_steps still leaves steps out."
 NOTHING_OPEN = "The noise mask keeps the whole picture, so nothing is left out."
 

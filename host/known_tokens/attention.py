@@ -85,6 +85,11 @@ def _take_open(inputs: Options) -> Options:
 
 def _attend_to_known(q: Tensor, k: Tensor, v: Tensor, pe: Tensor, extra_options: Options, **_: Any) -> Options:
     call, block = extra_options[KNOWN_TOKENS_KEY], _block(extra_options)
+    if q.shape[2] != call.text + len(call.split.open):
+        raise ValueError(
+            "A node before or after Reuse Known Tokens put code of its own in the place of FLUX's, which cannot leave "
+            "out tokens. Remove that node, or Reuse Known Tokens."
+        )
     keys, values = call.kept.at(block, v.device)
     call.seen.add(block)
     q, k = apply_rope(q, k, pe)

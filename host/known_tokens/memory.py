@@ -13,7 +13,9 @@ def store_bytes(model: Any, rows: int, tokens: int) -> int:
     network = model.diffusion_model
     network = getattr(network, "_orig_mod", network)
     blocks = len(network.double_blocks) + len(network.single_blocks)
-    return rows * tokens * network.hidden_size * (2 * blocks + 1) * model.get_dtype_inference().itemsize
+    # As the host decides it; some older ones have no name for it.
+    dtype = model.manual_cast_dtype or model.get_dtype()
+    return rows * tokens * network.hidden_size * (2 * blocks + 1) * dtype.itemsize
 
 
 def fits_on_device(model: Any, x: Tensor, nbytes: int) -> bool:
