@@ -251,6 +251,12 @@ def test_no_room_on_the_device(sampled, reusing, said, monkeypatch):
     assert "in RAM, as there is no room on the GPU" in said[1]
 
 
+def test_kept_in_fp8(sampled, reusing, said):
+    plain, reused, small = sampled(), sampled(reusing()), sampled(reusing(fp8=True))
+    assert 0 < off(small, reused) < 2 * off(reused, plain)
+    assert off(small, plain) < 2 * off(reused, plain)
+
+
 def test_the_host_reserves_room(models, sampled, reusing, monkeypatch):
     import comfy.sampler_helpers
 

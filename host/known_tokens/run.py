@@ -14,7 +14,7 @@ from torch import Tensor
 from ...known_tokens.control import Control, Extent, ReuseSettings
 from ...known_tokens.forecast import Forecast
 from ...known_tokens.report import UNCOMPILED, ReuseTally
-from ...known_tokens.store import KnownStore
+from ...known_tokens.store import Keeping, KnownStore
 from ...known_tokens.tokens import TokenSplit, known_tokens, pixels
 from ...known_tokens.unchanged import UnchangedTokens
 from ..compiled import can_run_uncompiled, uncompiled
@@ -65,7 +65,7 @@ class KnownTokensRun:
         """The PREPARE_SAMPLING wrapper: the host loads the model so that there is room for what is kept."""
         tokens = self._masked if self._unchanged is None else torch.ones_like(self._masked)
         rows = noise_shape[0] * sum(map(len, conds.values()))
-        nbytes = store_bytes(model.model, rows, int(tokens.sum()) + self._references)
+        nbytes = store_bytes(model.model, rows, int(tokens.sum()) + self._references, self._settings.fp8)
         return executor(model, enlarged(noise_shape, model.model, nbytes), conds, *args, **kwargs)
 
     def on_evaluation(
@@ -149,8 +149,9 @@ class KnownTokensRun:
         if self._placed:
             return
         self._placed = True
-        nbytes = store_bytes(model, self._rows, len(split.known))
-        self.store.in_ram = self.tally.in_ram = not fits_on_device(model, x, nbytes)
+        nbytes = store_bytes(model, self._rows, len(split.known), self._settings.fp8)
+        self.tally.in_ram = not fits_on_device(model, x, nbytes)
+        self.store.keeping = Keeping(self.tally.in_ram, self._settings.fp8)
 
     def runs_uncompiled(self) -> bool:
         already = self._uncompiled
