@@ -362,6 +362,30 @@ def test_partly_loaded(host, models, sampled, reusing, monkeypatch):
     assert off(sampled(reusing()), expected) < EXACT
 
 
+def test_the_node_says_what_each_run_took(host, models, sampled, monkeypatch):
+    """Long after it was executed: while samplers use its model."""
+    from types import SimpleNamespace
+
+    import nodes
+    from comfy_api.latest import io
+    from server import PromptServer
+
+    told = []
+    server = SimpleNamespace(send_progress_text=lambda text, node: told.append((node, text)), client_id=None)
+    monkeypatch.setattr(PromptServer, "instance", server, raising=False)
+    node = nodes.NODE_CLASS_MAPPINGS["ReuseKnownTokens"].PREPARE_CLASS_CLONE(
+        {"hidden_inputs": {io.Hidden.unique_id: "7"}}
+    )
+    settings = {"refresh_every": 3, "first_steps": 2, "unchanged": "masked and unchanged", "precision": "fp8"}
+    with torch.inference_mode():
+        (model,) = node.EXECUTE_NORMALIZED(model=models["model"], **settings).result
+    assert not told
+    for seed in (3, 4):
+        sampled(model, seed=seed)
+    assert [name for name, _ in told] == ["7", "7"]
+    assert all("evaluations of the model in full" in text and "0 left out" in text for _, text in told)
+
+
 def test_a_model_that_is_no_flux(models, reusing):
     from types import SimpleNamespace
 

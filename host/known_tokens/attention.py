@@ -50,7 +50,9 @@ def short_options(options: Options, call: KnownTokensCall, last: int) -> Options
     return _with_patches(options, call, patches, {("single_block", last): _put_back})
 
 
-def _with_patches(options: Options, call: KnownTokensCall, patches: Mapping[str, Any], blocks: Options) -> Options:
+def _with_patches(
+    options: Options, call: KnownTokensCall, patches: Mapping[str, Any], blocks: Mapping[Any, Any]
+) -> Options:
     there, replaced = options.get("patches", {}), options.get("patches_replace", {})
     return {
         **options,
