@@ -56,10 +56,10 @@ class ReuseKnownTokens(io.ComfyNode):
                 ),
                 io.Combo.Input(
                     "precision",
-                    options=[AS_MODEL, "fp8"],
+                    options=[AS_MODEL, "8 bit"],
                     default=AS_MODEL,
                     optional=True,
-                    tooltip="In what precision known tokens are kept: the model's, or fp8 in half the memory.",
+                    tooltip="In what precision known tokens are kept: the model's, or 8 bit in half the memory.",
                 ),
             ],
             outputs=[io.Model.Output(display_name="model", tooltip="For the sampler.")],

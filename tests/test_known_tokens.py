@@ -251,10 +251,10 @@ def test_no_room_on_the_device(sampled, reusing, said, monkeypatch):
     assert "in RAM, as there is no room on the GPU" in said[1]
 
 
-def test_kept_in_fp8(sampled, reusing, said):
-    plain, reused, small = sampled(), sampled(reusing()), sampled(reusing(fp8=True))
-    assert 0 < off(small, reused) < 2 * off(reused, plain)
-    assert off(small, plain) < 2 * off(reused, plain)
+def test_kept_in_8_bits(sampled, reusing, said):
+    plain, reused, small = sampled(), sampled(reusing()), sampled(reusing(in_8_bits=True))
+    # A tenth by what is random.
+    assert 0 < off(small, reused) < off(reused, plain) / 2
 
 
 def test_the_host_reserves_room(models, sampled, reusing, monkeypatch):
@@ -362,6 +362,29 @@ def test_partly_loaded(host, models, sampled, reusing, monkeypatch):
     assert off(sampled(reusing()), expected) < EXACT
 
 
+def test_what_the_edit_does_not_touch(models, sampled, reusing, said, monkeypatch):
+    """Here one token of the right panel is touched, and the other three are left out, too."""
+    from comfy.patcher_extension import WrappersMP
+    from icedit.known_tokens.unchanged import UnchangedTokens
+
+    found = torch.tensor([[True, True, True, False], [True, True, True, True]])
+    monkeypatch.setattr(UnchangedTokens, "known", lambda _: found)
+    plain, steps = sampled(steps=9), {"steps": 9}
+    reused = sampled(reusing(unchanged="masked and unchanged"), **steps)
+    # 8 tokens of text and 1 of 8.
+    assert said[0].startswith("5 evaluations of the model in full, 4 short ones with 56% of the tokens")
+    assert 0 < off(reused, plain) < 0.2
+    # The negative prompt joins later, and was not seen before.
+    late = models["model"].clone()
+
+    def without_negative(executor, model, conds, x, timestep, options):
+        return executor(model, conds if timestep[0] < 0.8 else [conds[0], None], x, timestep, options)
+
+    late.add_wrapper_with_key(WrappersMP.CALC_COND_BATCH, "late", without_negative)
+    reused = sampled(reusing(late, unchanged="masked and unchanged"), cfg=2.0, **steps)
+    assert off(reused, sampled(late, cfg=2.0, **steps)) < 0.2
+
+
 def test_the_node_says_what_each_run_took(host, models, sampled, monkeypatch):
     """Long after it was executed: while samplers use its model."""
     from types import SimpleNamespace
@@ -376,7 +399,7 @@ def test_the_node_says_what_each_run_took(host, models, sampled, monkeypatch):
     node = nodes.NODE_CLASS_MAPPINGS["ReuseKnownTokens"].PREPARE_CLASS_CLONE(
         {"hidden_inputs": {io.Hidden.unique_id: "7"}}
     )
-    settings = {"refresh_every": 3, "first_steps": 2, "unchanged": "masked and unchanged", "precision": "fp8"}
+    settings = {"refresh_every": 3, "first_steps": 2, "unchanged": "masked and unchanged", "precision": "8 bit"}
     with torch.inference_mode():
         (model,) = node.EXECUTE_NORMALIZED(model=models["model"], **settings).result
     assert not told

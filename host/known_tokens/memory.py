@@ -8,14 +8,15 @@ import comfy.model_management
 from torch import Tensor
 
 
-def store_bytes(model: Any, rows: int, tokens: int, fp8: bool) -> int:
+def store_bytes(model: Any, rows: int, tokens: int, in_8_bits: bool) -> int:
     """Keys and values of each block, and the last one's output, of so many tokens in so many rows of a batch."""
     network = model.diffusion_model
     network = getattr(network, "_orig_mod", network)
     blocks = len(network.double_blocks) + len(network.single_blocks)
     # As the host decides it; some older ones have no name for it.
     dtype = model.manual_cast_dtype or model.get_dtype()
-    return rows * tokens * network.hidden_size * (2 * blocks + 1) * (1 if fp8 else dtype.itemsize)
+    bytes_each = 2 * blocks * (1 if in_8_bits else dtype.itemsize) + dtype.itemsize
+    return rows * tokens * network.hidden_size * bytes_each
 
 
 def fits_on_device(model: Any, x: Tensor, nbytes: int) -> bool:
