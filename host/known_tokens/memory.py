@@ -22,7 +22,13 @@ def store_bytes(model: Any, rows: int, tokens: int, in_8_bits: bool) -> int:
 def fits_on_device(model: Any, x: Tensor, nbytes: int) -> bool:
     """Whether so much fits beside what the model needs for its call with `x`."""
     needed = nbytes + model.memory_required(list(x.shape))
-    return bool(comfy.model_management.get_free_memory(x.device) > needed)
+    return bool(comfy.model_management.get_free_memory(x.device) + _giving_way(model.current_patcher) > needed)
+
+
+def _giving_way(patcher: Any) -> int:
+    """Weights that the host loads as it goes give way to what needs their room."""
+    dynamic = patcher is not None and hasattr(patcher, "is_dynamic") and patcher.is_dynamic()
+    return patcher.loaded_size() if dynamic else 0
 
 
 def enlarged(shape: Sequence[int], model: Any, nbytes: int) -> list[int]:
