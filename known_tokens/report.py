@@ -63,7 +63,8 @@ class ReuseTally:
         lines = [f"{self.full} evaluations of the model in full, {short}, {self.left_out} left out: {work}."]
         if self.nbytes:
             where = "in RAM, as there is no room on the GPU" if self.in_ram else "beside the model"
-            lines.append(f"{self.nbytes / MEGABYTE:.0f} MB were kept {where}.")
+            megabytes = self.nbytes / MEGABYTE
+            lines.append(f"{megabytes:.{0 if megabytes >= 10 else 1}f} MB were kept {where}.")
         if self.as_without:
             lines.append(
                 f"{self.as_without} evaluations ran as without this node, because another one changes what happens "

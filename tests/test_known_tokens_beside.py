@@ -233,7 +233,7 @@ class TestCompiled:
         model.add_object_patch("diffusion_model.single_blocks.0", torch.compile(block, backend="eager"))
         torch._dynamo.reset()
         assert off(sampled(reusing(model, first_steps=3)), sampled(reusing(first_steps=3))) < EXACT
-        assert "The model ran uncompiled." in said[0] and "6 MB" not in said[0]
+        assert "The model ran uncompiled." in said[0] and said[0].startswith("4 evaluations of the model in full")
         torch._dynamo.reset()
 
     def test_without_known_tokens_it_stays_compiled(self, models, sampled, reusing, said):  # noqa: F811
