@@ -27,8 +27,10 @@ def fits_on_device(model: Any, x: Tensor, nbytes: int) -> bool:
 
 def _giving_way(patcher: Any) -> int:
     """Weights that the host loads as it goes give way to what needs their room."""
-    dynamic = patcher is not None and hasattr(patcher, "is_dynamic") and patcher.is_dynamic()
-    return patcher.loaded_size() if dynamic else 0
+    # Older hosts load nothing so.
+    if patcher is None or not hasattr(patcher, "is_dynamic") or not patcher.is_dynamic():
+        return 0
+    return patcher.loaded_size()
 
 
 def enlarged(shape: Sequence[int], model: Any, nbytes: int) -> list[int]:
