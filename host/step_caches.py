@@ -18,6 +18,7 @@ from comfy.patcher_extension import WrappersMP
 
 WRAPPER = "model_function_wrapper"
 EASYCACHE = "easycache"
+HOSTS_CACHE = "an EasyCache"
 TEACACHE_OPTION = "rel_l1_thresh"
 WORDS = ("cache", "wavespeed")
 HOST = Path(comfy.samplers.__file__).resolve().parents[1]
@@ -35,7 +36,7 @@ def step_cache(model: Any, options: Options) -> str | None:
         key for kind in (WrappersMP.APPLY_MODEL, WrappersMP.DIFFUSION_MODEL) for key in model.wrappers.get(kind, {})
     ]
     if EASYCACHE in keys:
-        return "an EasyCache"
+        return HOSTS_CACHE
     if TEACACHE_OPTION in options.get("transformer_options", {}):
         return "a TeaCache"
     names = [key for key in keys if isinstance(key, str)]

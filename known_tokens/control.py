@@ -28,7 +28,7 @@ class Unchanged(StrEnum):
 @dataclass(frozen=True)
 class ReuseSettings:
     """What the user set. `refresh_every` 1 computes every step in full; `skip_steps` is the error, as a share of the
-    result, up to which evaluations are left out, and 0 leaves none out.
+    result, up to which evaluations are left out, and 0 leaves none out; `in_8_bits` keeps tokens in half the memory.
 
     Raises:
         ValueError: a number out of range.
@@ -38,6 +38,7 @@ class ReuseSettings:
     first_steps: int = 4
     unchanged: Unchanged = Unchanged.MASKED
     skip_steps: float = 0.0
+    in_8_bits: bool = False
 
     def __post_init__(self) -> None:
         for name, value in (("refresh_every", self.refresh_every), ("first_steps", self.first_steps)):
@@ -77,10 +78,12 @@ class Control:
             # The sampler went back.
             self._refreshed = None
         self._last = sigma
-        if self._spares(sigma, expected_error):
+        # What the edit does not touch is part of the result, so the last step computes it.
+        ends = self._settings.unchanged is Unchanged.FOUND and self.step(sigma) == self.step(0.0)
+        if not ends and self._spares(sigma, expected_error):
             return Extent.LEFT_OUT
         self._error, self._left_out = 0.0, 0
-        if self._refreshed is None:
+        if self._refreshed is None or ends:
             return Extent.FULL
         early = self.step(sigma) < self._settings.first_steps and abs(sigma - self._refreshed) > SAME * sigma
         old = self.step(sigma) - self.step(self._refreshed) >= self._settings.refresh_every
@@ -96,7 +99,7 @@ class Control:
 
     def _spares(self, sigma: float, expected_error: float) -> bool:
         """Adds up what the evaluations left out in a row do to the result: a step takes over its share of it."""
-        if self.step(sigma) < self._settings.first_steps or self._left_out >= MOST_LEFT_OUT:
+        if sigma <= 0 or self.step(sigma) < self._settings.first_steps or self._left_out >= MOST_LEFT_OUT:
             return False
         below = max((other for other in self._sigmas if other < sigma * (1 - SAME)), default=0.0)
         error = self._error + expected_error * (sigma - below) / sigma

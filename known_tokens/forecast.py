@@ -33,9 +33,13 @@ class Forecast:
     def clear(self) -> None:
         self._answers, self._bend = [], math.inf
 
+    def knows(self, conds: Hashable) -> bool:
+        """Whether the last answer was to these conditionings."""
+        return bool(self._answers) and conds == self._conds
+
     def expected_error(self, sigma: float, conds: Hashable) -> float:
         """As a share of the answer's deviation; infinite where nothing can be told, such as for other conditionings."""
-        if len(self._answers) < 2 or conds != self._conds or not self._below(sigma):
+        if len(self._answers) < 2 or not self.knows(conds) or not self._below(sigma):
             return math.inf
         return self._bend * self._distances(sigma)
 

@@ -9,6 +9,10 @@ NOTHING_KNOWN = (
     "Nothing is known here, so every step is computed in full: the latent has no noise mask that keeps anything. "
     "Diptych Conditioning (ICEdit) gives one, Set Latent Noise Mask too."
 )
+BESIDE_CACHE = (
+    "Every step runs as without this node: step caches of other packs put their own code in the place of FLUX's, which "
+    "may not leave out tokens. Remove that cache, or this node."
+)
 UNCOMPILED = "The model ran uncompiled. With refresh_every 1 it stays compiled, and skip_steps still leaves steps out."
 NOTHING_OPEN = "The noise mask keeps the whole picture, so nothing is left out."
 
@@ -59,7 +63,8 @@ class ReuseTally:
         lines = [f"{self.full} evaluations of the model in full, {short}, {self.left_out} left out: {work}."]
         if self.nbytes:
             where = "in RAM, as there is no room on the GPU" if self.in_ram else "beside the model"
-            lines.append(f"{self.nbytes / MEGABYTE:.0f} MB were kept {where}.")
+            megabytes = self.nbytes / MEGABYTE
+            lines.append(f"{megabytes:.{0 if megabytes >= 10 else 1}f} MB were kept {where}.")
         if self.as_without:
             lines.append(
                 f"{self.as_without} evaluations ran as without this node, because another one changes what happens "

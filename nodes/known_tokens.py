@@ -7,6 +7,8 @@ from ..host.known_tokens import model as reuse
 from ..known_tokens.control import ReuseSettings, Unchanged
 from .types import CATEGORY
 
+AS_MODEL = "model"
+
 
 class ReuseKnownTokens(io.ComfyNode):
     @classmethod
@@ -52,12 +54,19 @@ class ReuseKnownTokens(io.ComfyNode):
                     tooltip="Leaves whole steps out where the result can be foretold, up to this error. 0 leaves none "
                     "out, 0.003 changes little, 0.01 is faster.",
                 ),
+                io.Combo.Input(
+                    "precision",
+                    options=[AS_MODEL, "8 bit"],
+                    default=AS_MODEL,
+                    optional=True,
+                    tooltip="In what precision known tokens are kept: the model's, or 8 bit in half the memory.",
+                ),
             ],
             outputs=[io.Model.Output(display_name="model", tooltip="For the sampler.")],
             hidden=[io.Hidden.unique_id],
         )
 
     @classmethod
-    def execute(cls, model, refresh_every, first_steps, unchanged, skip_steps=0.0) -> io.NodeOutput:
-        settings = ReuseSettings(refresh_every, first_steps, Unchanged(unchanged), skip_steps)
+    def execute(cls, model, refresh_every, first_steps, unchanged, skip_steps=0.0, precision=AS_MODEL) -> io.NodeOutput:
+        settings = ReuseSettings(refresh_every, first_steps, Unchanged(unchanged), skip_steps, precision != AS_MODEL)
         return io.NodeOutput(reuse.reuse_known_tokens(model, settings, node_notes.later(cls)))

@@ -1,13 +1,10 @@
 """Reuse Known Tokens on the real host, with a tiny FLUX.1-Fill: right results, and what a run leaves behind."""
 
-import gc
-import weakref
-
 import pytest
 import torch
 from support.hosts import need_shown_values
 from support.known_tokens import asks_twice, pairs_off
-from support.tiny_edit import conditioning, edit_inputs
+from support.tiny_edit import edit_inputs
 
 pytestmark = pytest.mark.host
 
@@ -149,7 +146,7 @@ SAMPLERS = [
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_samplers(sampled, reusing, said, sampler):
-    changes = {"sampler_name": sampler, "cfg": 2.0}
+    changes = {"sampler_name": sampler, "cfg": 1.0 if sampler == "dpm_adaptive" else 2.0}
     plain = sampled(**changes)
     reused = sampled(reusing(), **changes)
     assert 0 < off(reused, plain) < 0.3
@@ -197,124 +194,3 @@ def test_without_a_mask_nothing_is_known(host, models, sampled, reusing, said):
 def test_refresh_every_above_steps_is_pointed_out(sampled, reusing, said):
     sampled(reusing(refresh_every=STEPS))
     assert f"refresh_every is {STEPS} and there are {STEPS} steps" in said[0]
-
-
-def test_another_picture_right_after(host, models, edit, sampled, reusing):
-    model = reusing()
-    sampled(model)
-    samples = edit["latent_image"]["samples"].flip(-1).contiguous()
-    other = {"latent_image": edit["latent_image"] | {"samples": samples}, "positive": conditioning(40)}
-    assert torch.equal(sampled(model, **other), sampled(reusing(), **other))
-
-
-@pytest.mark.parametrize("fails", ["error", "interrupt"])
-def test_an_error_in_mid_run_leaves_nothing_behind(models, sampled, reusing, said, monkeypatch, fails):
-    import comfy.model_management
-    from comfy.patcher_extension import WrappersMP
-    from icedit.host.known_tokens import run
-
-    made, init = [], run.KnownTokensRun.__init__
-
-    def spy(self, *args):
-        init(self, *args)
-        made.append(weakref.ref(self))
-
-    monkeypatch.setattr(run.KnownTokensRun, "__init__", spy)
-    calls = [0]
-
-    def fail(executor, *args, **kwargs):
-        calls[0] += 1
-        if calls[0] == 4:
-            assert made[0]().store.nbytes > 0
-            raise (RuntimeError if fails == "error" else comfy.model_management.InterruptProcessingException)("now")
-        return executor(*args, **kwargs)
-
-    plain, model = sampled(reusing()), reusing()
-    made.clear()
-    failing = model.clone()
-    failing.add_wrapper_with_key(WrappersMP.DIFFUSION_MODEL, "fail", fail)
-    with pytest.raises((RuntimeError, comfy.model_management.InterruptProcessingException)):
-        sampled(failing)
-    gc.collect()
-    assert made[0]() is None or made[0]().store.nbytes == 0
-    assert len(said) == 1
-    options = models["model"].model_options["transformer_options"]
-    assert "patches" not in options and WrappersMP.CALC_COND_BATCH not in options.get("wrappers", {})
-    assert torch.equal(sampled(model), plain)
-
-
-def test_no_room_on_the_device(sampled, reusing, said, monkeypatch):
-    import comfy.model_management
-
-    plain = sampled(reusing())
-    free = comfy.model_management.get_free_memory
-    monkeypatch.setattr(comfy.model_management, "get_free_memory", lambda *given: free(*given) if given[1:] else 0)
-    assert torch.equal(sampled(reusing()), plain)
-    assert "in RAM, as there is no room on the GPU" in said[1]
-
-
-def test_the_host_reserves_room(models, sampled, reusing, monkeypatch):
-    import comfy.sampler_helpers
-
-    shapes, prepare = [], comfy.sampler_helpers.estimate_memory
-
-    def estimate(model, noise_shape, conds):
-        shapes.append(tuple(noise_shape))
-        return prepare(model, noise_shape, conds)
-
-    monkeypatch.setattr(comfy.sampler_helpers, "estimate_memory", estimate)
-    sampled()
-    sampled(reusing())
-    assert shapes[0] == (1, 16, 4, 8)
-    assert shapes[1][:3] == (1, 16, 4) and shapes[1][3] > 8
-
-
-def test_steps_are_left_out_where_they_can_be_foretold(sampled, reusing, said):
-    plain = sampled(steps=24)
-    results = {share: sampled(reusing(skip_steps=share), steps=24) for share in (0.01, 0.1)}
-    left_out = [int(note.split(" left out")[0].rsplit(" ", 1)[1]) for note in said]
-    assert 0 < left_out[0] < left_out[1] < 22
-    assert off(results[0.01], plain) < off(results[0.1], plain) < 0.2
-    # Without known tokens, too.
-    assert off(sampled(reusing(skip_steps=0.1, refresh_every=1), steps=24), plain) < 0.2
-    assert "0 short ones" in said[2] and " 0 left out" not in said[2]
-
-
-def test_others_are_told_the_cost(models, sampled, reusing):
-    from icedit.host.model_cost import COST_KEY
-
-    costs: list[float] = []
-    model = reusing()
-    model.model_options["transformer_options"][COST_KEY] = costs.append
-    sampled(model)
-    assert costs == [1.0, 1.0, 0.75, 0.75, 1.0, 0.75]
-
-
-def test_after_a_replay_the_first_evaluation_is_full(models, sampled, reusing, said):
-    """Nothing is kept yet, as the model was not called."""
-    from comfy.patcher_extension import WrappersMP
-
-    tape: list[list[torch.Tensor]] = []
-    answers = iter(())
-
-    def replay(executor, *args):
-        outputs = next(answers, None)
-        if outputs is None:
-            outputs = executor(*args)
-            tape.append([output.clone() for output in outputs])
-        return [output.clone() for output in outputs]
-
-    model = models["model"].clone()
-    model.add_wrapper_with_key(WrappersMP.CALC_COND_BATCH, "replay", replay)
-    plain = sampled(reusing(model, first_steps=4), steps=8)
-    answers = iter(tape[:4])
-    again = sampled(reusing(model, first_steps=4), steps=8)
-    assert "8 evaluations" not in said[1] and said[1].startswith("2 evaluations of the model in full, 2 short ones")
-    assert off(again, plain) < 0.1
-
-
-def test_a_model_that_is_no_flux(models, reusing):
-    from types import SimpleNamespace
-
-    with pytest.raises(ValueError, match=r"The model is SimpleNamespace, expected a FLUX\.1"):
-        reusing(SimpleNamespace(model=SimpleNamespace(diffusion_model=None)))

@@ -2,10 +2,10 @@
 
 import pytest
 import torch
-from icedit.known_tokens.control import MOST_LEFT_OUT, Control, Extent, ReuseSettings
+from icedit.known_tokens.control import MOST_LEFT_OUT, Control, Extent, ReuseSettings, Unchanged
 from icedit.known_tokens.forecast import Forecast
 from icedit.known_tokens.report import ReuseTally
-from icedit.known_tokens.store import KnownStore, KnownTokens
+from icedit.known_tokens.store import Keeping, KnownStore, KnownTokens
 from icedit.known_tokens.tokens import TokenSplit, known_tokens, pixels
 from icedit.known_tokens.unchanged import UnchangedTokens
 
@@ -94,6 +94,10 @@ class TestControl:
         settings = ReuseSettings(first_steps=3, skip_steps=1.0)
         assert extents(settings, SIGMAS[:4], error=0.0) == [FULL] * 3 + [LEFT_OUT]
 
+    def test_unchanged_tokens_are_computed_at_last(self):
+        settings = ReuseSettings(refresh_every=100, first_steps=1, unchanged=Unchanged.FOUND, skip_steps=1.0)
+        assert extents(settings, SIGMAS[:-1], error=0.0)[-1] is FULL
+
     @pytest.mark.parametrize(
         ("changes", "message"),
         [
@@ -133,9 +137,9 @@ class TestStore:
     def test_a_part_of_what_was_kept_together(self):
         store = KnownStore()
         store.keep(["a", "b"], joined := kept(4, 1.0))
-        joined.output[2:] = 5
-        assert store.of(["b"], 2).output.shape == (2, 2, 3)
-        assert float(store.of(["b"], 2).output.mean()) == 5
+        joined.output.data[2:] = 5
+        assert store.of(["b"], 2).output.data.shape == (2, 2, 3)
+        assert float(store.of(["b"], 2).output.data.mean()) == 5
 
     def test_never_two_of_one_conditioning(self):
         store = KnownStore()
@@ -148,6 +152,23 @@ class TestStore:
         assert store.nbytes == 3 * 2 * 3 * 4
         store.clear()
         assert store.nbytes == 0
+
+    def test_8_bits(self):
+        """A scale for each token and head; apart and joined. The output stays as it is."""
+        draw = torch.Generator().manual_seed(0)
+        keys = torch.randn(2, 3, 5, 8, generator=draw) * torch.tensor([1e-3, 1.0, 1e4])[:, None, None]
+        small = KnownTokens(Keeping(in_8_bits=True))
+        small.put(("single", 0), keys, -keys)
+        small.put_output(keys[:, 0])
+        assert small.keys["single", 0].data.nbytes * 4 == keys.nbytes
+        store = KnownStore()
+        store.keep(["a"], small.rows(0, 2))
+        store.keep(["b"], small.rows(1, 2))
+        for kept in (small, store.of(["a", "b"], 5)):
+            found, values = kept.at(("single", 0), keys.device)
+            assert bool(((found - keys).abs() <= keys.abs().amax(dim=-1, keepdim=True) / 127 * 0.51).all())
+            assert torch.equal(values, -found)
+            assert torch.equal(kept.output_at(keys.device), keys[:, 0])
 
 
 class TestForecast:

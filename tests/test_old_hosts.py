@@ -46,3 +46,16 @@ def test_the_registry_is_told_the_same():
 
     project = tomllib.loads((PACK / "pyproject.toml").read_text(encoding="utf-8"))
     assert project["tool"]["comfy"]["requires-comfyui"] == ">=" + ".".join(map(str, OLDEST))
+
+
+@pytest.mark.host
+def test_reusing_known_tokens_needs_a_flux_that_shows_its_attention(host, monkeypatch):
+    import comfy.ldm.flux.layers
+
+    def forward(self, x, vec, pe, attn_mask=None, transformer_options={}):  # noqa: B006
+        raise AssertionError
+
+    # As it was in 0.16.3.
+    monkeypatch.setattr(comfy.ldm.flux.layers.SingleStreamBlock, "forward", forward)
+    with pytest.raises(ValueError, match=r"does not hand its attention to patches \(attn1_patch\).*Update ComfyUI"):
+        host.call("ReuseKnownTokens", model=host.load_model(), refresh_every=6, first_steps=4, unchanged="masked")

@@ -50,7 +50,9 @@ def short_options(options: Options, call: KnownTokensCall, last: int) -> Options
     return _with_patches(options, call, patches, {("single_block", last): _put_back})
 
 
-def _with_patches(options: Options, call: KnownTokensCall, patches: Mapping[str, Any], blocks: Options) -> Options:
+def _with_patches(
+    options: Options, call: KnownTokensCall, patches: Mapping[str, Any], blocks: Mapping[Any, Any]
+) -> Options:
     there, replaced = options.get("patches", {}), options.get("patches_replace", {})
     return {
         **options,
@@ -85,6 +87,11 @@ def _take_open(inputs: Options) -> Options:
 
 def _attend_to_known(q: Tensor, k: Tensor, v: Tensor, pe: Tensor, extra_options: Options, **_: Any) -> Options:
     call, block = extra_options[KNOWN_TOKENS_KEY], _block(extra_options)
+    if q.shape[2] != call.text + len(call.split.open):
+        raise ValueError(
+            "A node before or after Reuse Known Tokens put code of its own in the place of FLUX's, which cannot leave "
+            "out tokens. Remove that node, or Reuse Known Tokens."
+        )
     keys, values = call.kept.at(block, v.device)
     call.seen.add(block)
     q, k = apply_rope(q, k, pe)

@@ -12,9 +12,10 @@ from comfy.patcher_extension import WrappersMP
 from torch import Tensor
 
 from ...known_tokens.control import ReuseSettings, Unchanged
-from ...known_tokens.report import NOTHING_KNOWN, NOTHING_OPEN
+from ...known_tokens.report import BESIDE_CACHE, NOTHING_KNOWN, NOTHING_OPEN
 from ...known_tokens.tokens import known_tokens
 from ..compiled import will_be_compiled
+from ..step_caches import HOSTS_CACHE, step_cache
 from .attention import KNOWN_TOKENS_KEY
 from .foreign import CallInputs
 from .run import KnownTokensRun
@@ -100,6 +101,10 @@ class _Reuse:
             return None
         if latent.ndim != 4 or len(sigmas) < 2:
             self.tell(NOTHING_KNOWN)
+            return None
+        cache = step_cache(guider.model_patcher, guider.model_options)
+        if cache not in (None, HOSTS_CACHE):
+            self.tell(f"{BESIDE_CACHE} The model carries {cache}.")
             return None
         masked = known_tokens(latent.new_ones(latent.shape) if mask is None else mask, self.patch)
         references = _reference_tokens(guider.conds, self.patch)

@@ -14,7 +14,7 @@ from torch import Tensor
 from ...known_tokens.control import Control, Extent, ReuseSettings
 from ...known_tokens.forecast import Forecast
 from ...known_tokens.report import UNCOMPILED, ReuseTally
-from ...known_tokens.store import KnownStore
+from ...known_tokens.store import Keeping, KnownStore
 from ...known_tokens.tokens import TokenSplit, known_tokens, pixels
 from ...known_tokens.unchanged import UnchangedTokens
 from ..compiled import can_run_uncompiled, uncompiled
@@ -64,8 +64,9 @@ class KnownTokensRun:
     def on_prepare(self, executor: Any, model: Any, noise_shape: Any, conds: Any, *args: Any, **kwargs: Any) -> Any:
         """The PREPARE_SAMPLING wrapper: the host loads the model so that there is room for what is kept."""
         tokens = self._masked if self._unchanged is None else torch.ones_like(self._masked)
+        count = int(tokens.sum()) + self._references if self._reuses else 0
         rows = noise_shape[0] * sum(map(len, conds.values()))
-        nbytes = store_bytes(model.model, rows, int(tokens.sum()) + self._references)
+        nbytes = store_bytes(model.model, rows, count, self._settings.in_8_bits)
         return executor(model, enlarged(noise_shape, model.model, nbytes), conds, *args, **kwargs)
 
     def on_evaluation(
@@ -75,13 +76,15 @@ class KnownTokensRun:
         if x.shape != self._shape:
             # A part of the picture, as context windows make them.
             return executor(model, conds, x, timestep, model_options)
-        sigma, active = float(timestep[0]), _active(conds, float(timestep[0]))
+        sigma = float(timestep[0])
+        active = _active(conds, sigma)
+        whole = self._must_be_whole(active)
         expected = self._forecast.expected_error(sigma, active) if self._settings.skip_steps else math.inf
-        extent = self._control.extent(sigma, math.inf if self._reopened else expected)
+        extent = self._control.extent(sigma, math.inf if whole else expected)
         if extent is Extent.LEFT_OUT:
             self._count(EvaluationCalls(self, extent), model_options)
             return self._forecast.outputs(sigma)
-        if self._reopened:
+        if whole:
             extent = Extent.FULL
         if extent is Extent.FULL and self._unchanged is not None and self._control.settling(sigma):
             self._refine(self._unchanged)
@@ -97,6 +100,14 @@ class KnownTokensRun:
         if self._settings.skip_steps:
             self._forecast.computed(sigma, outputs, active, self._opened.to(x.device))
         return outputs
+
+    def _must_be_whole(self, active: Hashable) -> bool:
+        """A mask was opened, or unchanged tokens of other conditionings are asked for."""
+        return self._reopened or (self._unchanged is not None and not self._whole.knows(active))
+
+    @property
+    def _reuses(self) -> bool:
+        return self._settings.refresh_every > 1
 
     def _refine(self, unchanged: "UnchangedTokens") -> None:
         known = unchanged.known()
@@ -137,8 +148,7 @@ class KnownTokensRun:
 
     def split(self, x: Tensor, extra: int) -> TokenSplit | None:
         """The tokens of a call with so many tokens behind the picture's; None for a part of the picture."""
-        nothing = self._settings.refresh_every == 1 or not (extra or self._known.any())
-        if nothing or x.shape[1:] != self._shape[1:]:
+        if not self._reuses or not (extra or self._known.any()) or x.shape[1:] != self._shape[1:]:
             return None
         if (x.device, extra) not in self._splits:
             self._splits[x.device, extra] = TokenSplit.of(self._known.to(x.device), extra)
@@ -149,8 +159,9 @@ class KnownTokensRun:
         if self._placed:
             return
         self._placed = True
-        nbytes = store_bytes(model, self._rows, len(split.known))
-        self.store.in_ram = self.tally.in_ram = not fits_on_device(model, x, nbytes)
+        nbytes = store_bytes(model, self._rows, len(split.known), self._settings.in_8_bits)
+        self.tally.in_ram = not fits_on_device(model, x, nbytes)
+        self.store.keeping = Keeping(self.tally.in_ram, self._settings.in_8_bits)
 
     def runs_uncompiled(self) -> bool:
         already = self._uncompiled
