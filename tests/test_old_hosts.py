@@ -49,13 +49,19 @@ def test_the_registry_is_told_the_same():
 
 
 @pytest.mark.host
-def test_reusing_known_tokens_needs_a_flux_that_shows_its_attention(host, monkeypatch):
+def test_where_flux_does_not_show_its_attention_everything_is_computed_and_that_is_said(host, monkeypatch):
     import comfy.ldm.flux.layers
+    from icedit.host.known_tokens.model import reuse_known_tokens
+    from icedit.known_tokens.control import ReuseSettings
 
     def forward(self, x, vec, pe, attn_mask=None, transformer_options={}):  # noqa: B006
         raise AssertionError
 
     # As it was in 0.16.3.
     monkeypatch.setattr(comfy.ldm.flux.layers.SingleStreamBlock, "forward", forward)
-    with pytest.raises(ValueError, match=r"does not hand its attention to patches \(attn1_patch\).*Update ComfyUI"):
-        host.call("ReuseKnownTokens", model=host.load_model(), refresh_every=6, first_steps=4, unchanged="masked")
+    said: list[str] = []
+    plain = host.load_model()
+    model = reuse_known_tokens(plain, ReuseSettings(), said.append)
+    assert model is not plain and not any(model.wrappers.values())
+    assert "does not hand its attention to patches (attn1_patch), so everything is computed" in said[0]
+    assert said[0].endswith("Update ComfyUI.")

@@ -29,13 +29,20 @@ class ReuseError(ValueError):
 
 
 def reuse_known_tokens(model: Any, settings: ReuseSettings, tell: Tell = lambda _: None) -> Any:
-    """A clone of the model that computes known tokens in some steps only.
+    """A clone of the model that computes known tokens in some steps only; where ComfyUI is too old, one that computes
+    everything, which the user is told.
 
     Raises:
-        ReuseError: the model is no FLUX.1, or ComfyUI is too old.
+        ReuseError: the model is no FLUX.1.
     """
     patch = _flux(model).patch_size
     clone = model.clone()
+    if not _shows_attention():
+        tell(
+            f"FLUX of ComfyUI {comfyui_version.__version__} does not hand its attention to patches (attn1_patch), so "
+            "everything is computed, as without this node. Update ComfyUI."
+        )
+        return clone
     clone.remove_wrappers_with_key(WrappersMP.OUTER_SAMPLE, KNOWN_TOKENS_KEY)
     clone.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, KNOWN_TOKENS_KEY, _Reuse(settings, patch, tell).on_sample)
     return clone
@@ -50,11 +57,6 @@ def _flux(model: Any) -> Any:
         raise ReuseError(
             f"The model is {type(model.model).__name__}, expected a FLUX.1 such as flux1-fill-dev.safetensors. Leave "
             "this node out for other models."
-        )
-    if not _shows_attention():
-        raise ReuseError(
-            f"FLUX of ComfyUI {comfyui_version.__version__} does not hand its attention to patches (attn1_patch), so "
-            "no tokens can be reused. Update ComfyUI, or leave this node out."
         )
     return flux
 
