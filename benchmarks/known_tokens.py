@@ -99,6 +99,7 @@ def ways() -> dict[str, Way]:
     found |= {f"EasyCache {value}": cache("EasyCache", value) for value in (0.1, 0.2, 0.3, 0.5)}
     found |= {f"LazyCache {value}": cache("LazyCache", value) for value in (0.05, 0.1)}
     found |= {f"reuse {each}/{first}": reuse(each, first) for each, first in ((3, 4), (6, 4), (28, 2))}
+    found |= {f"skip {value}": reuse(1, 4, skip_steps=value) for value in (0.003, 0.01)}
     found |= {f"reuse 6/4 skip {value}": reuse(6, 4, skip_steps=value) for value in (0.003, 0.006, 0.01)}
     found |= {f"reuse 9/2 skip {value}": reuse(9, 2, skip_steps=value) for value in (0.003, 0.01)}
     found["reuse 6/4 EasyCache 0.2"] = cache("EasyCache", 0.2, reuse(6, 4))
