@@ -105,6 +105,8 @@ def _what_to_learn() -> list[io.Input]:
             default=0,
             min=0,
             max=0xFFFFFFFFFFFFFFFF,
+            # The page would choose another seed after each run, and a stopped training could not be gone on with.
+            control_after_generate=io.ControlAfterGenerate.fixed,
             tooltip="Start of the adapter, order of the pairs, noise. The same seed gives the same file.",
         ),
     ]
