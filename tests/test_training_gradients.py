@@ -162,7 +162,7 @@ class _Packed(torch.nn.Linear):
 
 @pytest.mark.parametrize("kind", [_Packed, torch.nn.Identity])
 def test_gradients_pass_linears_of_other_packs_where_they_can(kind):
-    from icedit.host.training.fill_model import _any_backward
+    from icedit.host.training.differentiable import _any_backward
 
     layer = _Packed(5, 3)
     forward = layer.forward if kind is _Packed else lambda x: layer(x).detach()
