@@ -21,6 +21,11 @@ from ..forwards import Forward, Replacement, current_forward, set_forward
 QUANTIZED = getattr(comfy.ops, "QuantizedTensor", ())
 
 
+def is_linear(module: nn.Module) -> bool:
+    """Whether it is a Linear; the host's quantized ones are none of torch's."""
+    return hasattr(module, "in_features") and hasattr(module, "out_features")
+
+
 def frozen_linear(linear: nn.Module) -> Forward:
     """A Linear with its weight as it is: the gradient of its input alone."""
     forward = current_forward(linear)

@@ -18,7 +18,7 @@ from ...training.errors import TrainingError
 from ...training.settings import TrainingSettings
 from ...training.targets import paper_targets
 from ..forwards import Forward, Replacement, replaced_forwards, set_forward
-from .differentiable import checkpointed_block, differentiable_norm, frozen_linear
+from .differentiable import checkpointed_block, differentiable_norm, frozen_linear, is_linear
 
 FILL_FEATURES = 384
 """Of a token of FLUX.1-Fill: 2 x 2 of the noisy latent, the picture around the mask, and the mask."""
@@ -67,9 +67,7 @@ def new_adapter(model: Any, settings: TrainingSettings) -> TrainedAdapter:
     """An adapter for this model as the paper chose its layers; it changes nothing yet."""
     network = model.model.diffusion_model
     sizes = {
-        name: (module.in_features, module.out_features)
-        for name, module in network.named_modules()
-        if isinstance(module, nn.Linear)
+        name: (module.in_features, module.out_features) for name, module in network.named_modules() if is_linear(module)
     }
     depths = len(network.double_blocks), len(network.single_blocks)
     return TrainedAdapter(paper_targets(sizes, *depths, settings.routed), settings)
@@ -151,7 +149,7 @@ def _with_layer(base: Forward, layer: nn.Module) -> Forward:
 
 def _differentiable(network: nn.Module, adapted: set[nn.Module]) -> Iterator[Replacement]:
     for module in network.modules():
-        if isinstance(module, nn.Linear) and module not in adapted:
+        if is_linear(module) and module not in adapted:
             yield Replacement(module, set_forward(module), frozen_linear(module))
         elif isinstance(module, nn.LayerNorm | nn.RMSNorm):
             yield Replacement(module, set_forward(module), differentiable_norm(module))
