@@ -11,6 +11,12 @@ from ..workflow import WorkflowError, load_workflow
 
 WORKFLOW = Path(__file__).resolve().parents[2] / "workflows" / "api" / "icedit_teach.json"
 PAIRS, TRAINING = "LoadEditPairs", "TrainMoELoRA"
+KINDS = {
+    bool: ("true or false", "true|false"),
+    int: ("whole number", "NUMBER"),
+    float: ("number", "NUMBER"),
+}
+"""What values of a kind are called in messages, and in the list of options."""
 BY_PAIRS = ("sources", "edited")
 """Inputs that --pairs sets."""
 
@@ -122,9 +128,7 @@ def _add_setting(group: Any, setting: Setting) -> None:
         return setting.value(text)
 
     # argparse names it when a value is none of its kind.
-    kind.__name__ = {bool: "true or false", int: "whole number", float: "number"}.get(type(setting.default), "text")
-    shown = "empty" if setting.default == "" else str(setting.default)
+    kind.__name__, shown_as = KINDS.get(type(setting.default), ("text", "TEXT"))
+    default = "empty" if setting.default == "" else str(setting.default)
     names = dict.fromkeys((setting.option, "--" + setting.name))
-    group.add_argument(
-        *names, dest=setting.name, type=kind, metavar=kind.__name__.split()[-1].upper(), help=f"default: {shown}"
-    )
+    group.add_argument(*names, dest=setting.name, type=kind, metavar=shown_as, help=f"default: {default}")
