@@ -58,7 +58,7 @@ class TrainMoELoRA(io.ComfyNode):
 
 def _what_to_learn() -> list[io.Input]:
     return [
-        io.Model.Input("model", tooltip="FLUX.1-Fill, in bf16 or fp8. It is left as it is."),
+        io.Model.Input("model", tooltip="FLUX.1-Fill, in bf16, fp8 or as GGUF. It is left as it is."),
         io.Clip.Input("clip", tooltip="clip_l and t5xxl, from DualCLIPLoader with type flux."),
         io.Vae.Input("vae", tooltip="The FLUX VAE, ae.safetensors."),
         Pairs.Input("pairs", tooltip="From Load Edit Pairs."),
@@ -105,6 +105,8 @@ def _what_to_learn() -> list[io.Input]:
             default=0,
             min=0,
             max=0xFFFFFFFFFFFFFFFF,
+            # The page would choose another seed after each run, and a stopped training could not be gone on with.
+            control_after_generate=io.ControlAfterGenerate.fixed,
             tooltip="Start of the adapter, order of the pairs, noise. The same seed gives the same file.",
         ),
     ]

@@ -6,7 +6,7 @@ from icedit.mini import adapters, flux
 from icedit.mini.flux import Flux, MiniFluxShape, own_state, patchify, position_embedding
 from icedit.training.loss import velocity_loss
 from icedit.training.settings import TrainingSettings
-from support import golden
+from support import golden, tiny_stack
 
 pytestmark = pytest.mark.host
 
@@ -151,6 +151,35 @@ def test_weights_that_are_cast_at_every_call_give_the_same_gradients(host, batch
     assert all(torch.equal(found[key], wanted[key]) for key in wanted)
 
 
+def loaded(weights):
+    import comfy.sd
+
+    with torch.inference_mode():
+        return comfy.sd.load_diffusion_model_state_dict(dict(weights), {})
+
+
+def test_gradients_pass_the_hosts_own_quantized_weights(batch):
+    """A scaled fp8 file beside the float file with the same numbers."""
+    from comfy.quant_ops import QuantizedTensor
+
+    plain, quantized = tiny_stack.flux(), {}
+    for key, weight in plain.items():
+        layer = key.removesuffix(".weight")
+        if "_blocks." in key and key.endswith((".linear1.weight", ".linear2.weight", "qkv.weight", "mlp.2.weight")):
+            scale = weight.abs().max() / 448
+            quantized[key], quantized[f"{layer}.weight_scale"] = (weight / scale).to(torch.float8_e4m3fn), scale
+            quantized[f"{layer}.comfy_quant"] = torch.tensor(list(b'{"format": "float8_e4m3fn"}'), dtype=torch.uint8)
+            plain[key] = quantized[key].float() * scale
+        else:
+            quantized[key] = weight
+    models = loaded(quantized), loaded(plain)
+    assert isinstance(models[0].model.diffusion_model.single_blocks[0].linear2.weight, QuantizedTensor)
+    single = {name: value.float() for name, value in batch.items()}
+    found, wanted = (gradients(model, new_adapter(model).float(), single, True) for model in models)
+    alike = [torch.nn.functional.cosine_similarity(found[key].flatten(), wanted[key].flatten(), 0) for key in wanted]
+    assert min(alike) > 0.98
+
+
 class _Packed(torch.nn.Linear):
     """As of a pack with quantized files of its own: it unpacks its weight in its forward, and nothing else can."""
 
@@ -162,7 +191,7 @@ class _Packed(torch.nn.Linear):
 
 @pytest.mark.parametrize("kind", [_Packed, torch.nn.Identity])
 def test_gradients_pass_linears_of_other_packs_where_they_can(kind):
-    from icedit.host.training.fill_model import _any_backward
+    from icedit.host.training.differentiable import _any_backward
 
     layer = _Packed(5, 3)
     forward = layer.forward if kind is _Packed else lambda x: layer(x).detach()

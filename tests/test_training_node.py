@@ -159,6 +159,14 @@ def test_the_loader_takes_top_k_from_the_file(host, models, train):
     assert validate_node_input(output, "COMBO") and validate_node_input(output, "STRING")
 
 
+def test_the_page_leaves_the_seed_alone(host):
+    """With another seed after each run, as the page does by itself, nothing could be gone on with."""
+    import nodes
+
+    _, options = nodes.NODE_CLASS_MAPPINGS["TrainMoELoRA"].INPUT_TYPES()["required"]["seed"]
+    assert options["control_after_generate"] == "fixed"
+
+
 def test_another_setting_starts_a_training_of_its_own(train):
     train(steps=2, name="changed")
     assert "Went on from the state after step 2." in train(steps=3, name="changed")[2], "constant rates can go on"

@@ -1,13 +1,6 @@
-"""The model that is trained on: whether it can be, and its velocity with gradients for an adapter.
+"""The model that is trained on: whether it can be, and its velocity with gradients for an adapter."""
 
-The host's FLUX is made for inference. For the time of a step, the forwards of some of its modules are replaced:
-- Linears keep nothing for the backward pass and cast their frozen weight again there: weights may be fp8, quantized,
-  loaded under inference mode, or moved by the host between the two passes. Those with an adapter add it.
-- Norms work on copies, because the blocks add to their inputs in place.
-- Blocks are checkpointed on request: their inner values are computed again in the backward pass.
-"""
-
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -19,13 +12,13 @@ import comfy.ops
 import torch
 from comfy.patcher_extension import WrappersMP
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from ...training.adapter import TrainedAdapter
 from ...training.errors import TrainingError
 from ...training.settings import TrainingSettings
 from ...training.targets import paper_targets
-from ..forwards import Forward, Replacement, current_forward, replaced_forwards, set_forward
+from ..forwards import Forward, Replacement, replaced_forwards, set_forward
+from .differentiable import checkpointed_block, differentiable_norm, frozen_linear, is_linear
 
 FILL_FEATURES = 384
 """Of a token of FLUX.1-Fill: 2 x 2 of the noisy latent, the picture around the mask, and the mask."""
@@ -74,9 +67,7 @@ def new_adapter(model: Any, settings: TrainingSettings) -> TrainedAdapter:
     """An adapter for this model as the paper chose its layers; it changes nothing yet."""
     network = model.model.diffusion_model
     sizes = {
-        name: (module.in_features, module.out_features)
-        for name, module in network.named_modules()
-        if isinstance(module, nn.Linear)
+        name: (module.in_features, module.out_features) for name, module in network.named_modules() if is_linear(module)
     }
     depths = len(network.double_blocks), len(network.single_blocks)
     return TrainedAdapter(paper_targets(sizes, *depths, settings.routed), settings)
@@ -92,7 +83,7 @@ class FillVelocity:
         self._adapted = list(_adapted(network, adapter))
         self._trained = [*self._adapted, *_differentiable(network, {item.module for item in self._adapted})]
         if checkpointing:
-            self._trained += [_checkpointed(block) for block in (*network.double_blocks, *network.single_blocks)]
+            self._trained += [checkpointed_block(block) for block in (*network.double_blocks, *network.single_blocks)]
 
     @contextmanager
     def training(self) -> Iterator[None]:
@@ -149,7 +140,7 @@ def _differentiable_attention(_: Any, *args: Any, **kwargs: Any) -> Tensor:
 def _adapted(network: nn.Module, adapter: TrainedAdapter) -> Iterator[Replacement]:
     for target, layer in zip(adapter.targets, adapter.layers, strict=True):
         linear = network.get_submodule(target.path)
-        yield Replacement(linear, set_forward(linear), _with_layer(_frozen(linear), layer))
+        yield Replacement(linear, set_forward(linear), _with_layer(frozen_linear(linear), layer))
 
 
 def _with_layer(base: Forward, layer: nn.Module) -> Forward:
@@ -158,109 +149,7 @@ def _with_layer(base: Forward, layer: nn.Module) -> Forward:
 
 def _differentiable(network: nn.Module, adapted: set[nn.Module]) -> Iterator[Replacement]:
     for module in network.modules():
-        if isinstance(module, nn.Linear) and module not in adapted:
-            yield Replacement(module, set_forward(module), _frozen(module))
+        if is_linear(module) and module not in adapted:
+            yield Replacement(module, set_forward(module), frozen_linear(module))
         elif isinstance(module, nn.LayerNorm | nn.RMSNorm):
-            yield Replacement(module, set_forward(module), _norm(module))
-
-
-def _frozen(linear: nn.Module) -> Forward:
-    forward = current_forward(linear)
-    by_host, by_itself = _host_backward(linear), _any_backward(forward)
-    is_hosts = type(linear).__module__ == comfy.ops.__name__
-
-    def backward(gradient: Tensor, like: Tensor) -> Tensor:
-        weight = linear.weight
-        assert isinstance(weight, Tensor)
-        # Other packs keep what is packed as bytes, and what is not as the host does.
-        return (by_host if is_hosts or weight.is_floating_point() else by_itself)(gradient, like)
-
-    def differentiable(x: Tensor) -> Tensor:
-        return _FrozenLinear.apply(x, forward, backward) if x.requires_grad else forward(x)  # pyright: ignore
-
-    return differentiable
-
-
-class _FrozenLinear(torch.autograd.Function):
-    """A Linear whose weight is not trained. Nothing is kept for the backward pass, where the weight is cast again."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, forward: Forward, backward: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
-        ctx.like, ctx.gradient = x.new_empty(()).expand(x.shape), backward
-        return forward(x)
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
-        return ctx.gradient(gradients[0], ctx.like), None, None
-
-
-def _host_backward(linear: nn.Module) -> Callable[[Tensor, Tensor], Tensor]:
-    def backward(gradient: Tensor, like: Tensor) -> Tensor:
-        # In the dtype of the forward product, which autocast may have chosen.
-        dtype = gradient.dtype
-        weight, bias, stream = comfy.ops.cast_bias_weight(
-            linear, dtype=dtype, device=like.device, bias_dtype=dtype, offloadable=True
-        )
-        product = gradient @ weight.as_subclass(Tensor)
-        comfy.ops.uncast_bias_weight(linear, weight, bias, stream)
-        return product.to(like.dtype)
-
-    return backward
-
-
-def _any_backward(forward: Forward) -> Callable[[Tensor, Tensor], Tensor]:
-    """For Linears of other packs (GGUF), whose way to their weight is their own: the gradient does not depend on x."""
-
-    def backward(gradient: Tensor, like: Tensor) -> Tensor:
-        with torch.enable_grad():
-            x = torch.zeros_like(like, memory_format=torch.contiguous_format).requires_grad_()
-            y = forward(x)
-        if not y.requires_grad:
-            raise TrainingError(
-                "No gradient passes the quantized layers of this model. Load FLUX.1-Fill as bf16 or fp8 with Load "
-                "Diffusion Model."
-            )
-        return torch.autograd.grad(y, x, gradient)[0]
-
-    return backward
-
-
-def _norm(norm: nn.LayerNorm | nn.RMSNorm) -> Forward:
-    shape = list(norm.normalized_shape)
-
-    def forward(x: Tensor) -> Tensor:
-        weight, bias = _own_weights(norm, x)
-        if isinstance(norm, nn.LayerNorm):
-            return nn.functional.layer_norm(x.clone(), shape, weight, bias, norm.eps)
-        return nn.functional.rms_norm(x, shape, weight, norm.eps)
-
-    return forward
-
-
-def _own_weights(norm: nn.Module, x: Tensor) -> tuple[Tensor | None, Tensor | None]:
-    """Copies of the weights: the host may use the memory that it cast them to for others before the backward pass."""
-    if norm.weight is None:
-        return None, None
-    weight, bias, stream = comfy.ops.cast_bias_weight(norm, x, offloadable=True)
-    own = weight.clone(), None if bias is None else bias.clone()
-    comfy.ops.uncast_bias_weight(norm, weight, bias, stream)
-    return own
-
-
-def _checkpointed(block: nn.Module) -> Replacement:
-    forward = current_forward(block)
-
-    def run(*args: Any, **kwargs: Any) -> Any:
-        # The block adds to its inputs in place, and computing it again needs them as they were.
-        positional = [_copied(value) for value in args]
-        named = {name: _copied(value) if name in ("img", "txt") else value for name, value in kwargs.items()}
-        return forward(*positional, **named)
-
-    def checkpointed(*args: Any, **kwargs: Any) -> Any:
-        return checkpoint(run, *args, use_reentrant=False, preserve_rng_state=False, **kwargs)
-
-    return Replacement(block, set_forward(block), checkpointed)
-
-
-def _copied(value: Any) -> Any:
-    return value.clone() if isinstance(value, Tensor) else value
+            yield Replacement(module, set_forward(module), differentiable_norm(module))

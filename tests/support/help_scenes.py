@@ -211,7 +211,7 @@ SCENES = {
     "TrainMoELoRA": Scene(
         MINI_LOADERS | {
             "train": Node(
-                "TrainMoELoRA", (120, 160), (420, 860), {"name": "my_edit"},
+                "TrainMoELoRA", (120, 160), (420, 700), {"name": "my_edit"},
                 MODEL | {"clip": ("clip", "CLIP"), "vae": ("vae", "VAE")},
             ),
         },
