@@ -1,0 +1,233 @@
+"""What training on pairs teaches the mini models; prints one JSON line.
+
+    ICEDIT_HOST=<ComfyUI> <its python> benchmarks/teach.py [new] [curve] [share] [router] [host]
+        [--steps N] [--pairs N] [--edits N] [--seeds N]
+
+The pairs are drawn by the picture world, read by *Load Edit Pairs* and learned by *Train MoE-LoRA*.
+`new`: "move the red circle to the top left", which no shipped adapter knows, from the shipped MoE-LoRA, half of every
+batch old pairs: success on held-out edits of the new task and of the six old ones, before and after.
+`curve`: the same by number of new pairs; `share`: by share of old pairs.
+`router`: the six old tasks from the bare base model: a learned router, the published one without a gradient, and an
+ordinary LoRA of as many parameters, several seeds each, and how far experts specialise by task.
+`host`: an ordinary LoRA from the base by ComfyUI's own Train LoRA and by ours, same pairs, steps and batch: success,
+seconds a step, memory.
+"""
+
+import argparse
+import json
+import random
+import resource
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from in_process import PACK, load_host_and_pack
+from mini_editbench import MODELS, Stack, held_out, one_seed, summary
+
+RATE, BATCH = 1e-3, 32
+OLD_SEED, NEW_SEED, TEST_SEED = 11, 12, 30_000
+OLD_PAIRS, ROUTER_PAIRS = 300, 900
+EQUAL_RANK = 78
+"""An ordinary LoRA of this rank on the layers of ICEdit's has as many parameters as the mini MoE-LoRA of rank 32."""
+
+
+def move(draw: random.Random) -> Any:
+    """An edit of a kind that no shipped adapter has seen: a shape goes to a free quarter of the picture."""
+    from icedit.mini.edits import SceneEdit
+    from icedit.mini.scene import centre, random_scene
+
+    scene = random_scene(draw)
+    old, place = draw.choice(scene.shapes), draw.choice(scene.free_places())
+    x, y = centre(place)
+    after = scene.exchanging(old, replace(old, place=place, x=x, y=y))
+    name = f"{old.colour} {old.kind}"
+    return SceneEdit("move", scene, after, f"move the {name} to the {place}", f"the {name} is at the {place}")
+
+
+def drawn(count: int, seed: int, make: Callable[[random.Random], Any]) -> list[Any]:
+    draw = random.Random(seed)
+    return [make(draw) for _ in range(count)]
+
+
+def old_edit(draw: random.Random) -> Any:
+    from icedit.mini.edits import random_edit
+
+    return random_edit(draw)
+
+
+@dataclass(frozen=True)
+class School:
+    """The host with the mini models, and folders for what is learned from."""
+
+    stack: Stack
+    base: Any
+    folder: Path
+
+    def pairs(self, name: str, groups: Sequence[tuple[Sequence[Any], float]]) -> Any:
+        """Groups of edits, each with its share of what is drawn, as *Load Edit Pairs* reads them."""
+        from icedit.mini.render import render
+        from PIL import Image
+
+        folder, rows = self.folder / "input" / name, []
+        folder.mkdir(parents=True)
+        for group, (edits, share) in enumerate(groups):
+            for number, edit in enumerate(edits):
+                row = {"id": f"{group}_{number}", "instruction": edit.instruction, "task": edit.task}
+                for role, scene in (("source", edit.before), ("edited", edit.after)):
+                    pixels = (render(scene).movedim(0, -1) * 255).round().byte().numpy()
+                    row[role] = f"{row['id']}_{role}.png"
+                    Image.fromarray(pixels).save(folder / row[role])
+                rows.append(json.dumps(row | {"weight": share / len(edits)}))
+        (folder / "pairs.jsonl").write_text("\n".join(rows))
+        sources = f"{name}/pairs.jsonl"
+        return self.stack.host.call("LoadEditPairs", sources=sources, panel_size=128, held_out=0)[0]
+
+    def taught(self, name: str, pairs: Any, steps: int, **settings: Any) -> tuple[str, float]:
+        """The name of the trained file, and the seconds of a step."""
+        asked = {
+            "steps": steps, "learning_rate": RATE, "optimizer": "AdamW", "schedule": "cosine", "rank": 32, "experts": 4,
+            "top_k": 1, "adapter": "MoE", "batch_size": BATCH, "accumulate": 1, "seed": 0, "checkpointing": False,
+            "sample_every": 0, "save_every": 10_000,
+        } | settings  # fmt: skip
+        begun = time.perf_counter()
+        lora, *_ = self.stack.host.call(
+            "TrainMoELoRA", model=self.base, clip=self.stack.clip, vae=self.stack.vae, pairs=pairs, name=name, **asked
+        )
+        return lora, (time.perf_counter() - begun) / steps
+
+    def adapted(self, lora: str) -> Any:
+        return self.stack.host.call("MoELoRALoader", model=self.base, lora_name=lora, strength=1.0)[0]
+
+    def success(self, model: Any, edits: Sequence[Any]) -> dict[str, Any]:
+        verdicts = list(one_seed(self.stack, model, edits, "ICEdit"))
+        told = summary(edits, verdicts)
+        return {key: told[key] for key in ("success", "interval", "edited", "kept")}
+
+
+def tests(options: argparse.Namespace) -> tuple[list[Any], list[Any]]:
+    return drawn(options.edits, TEST_SEED, move), held_out(options.edits)
+
+
+def new(school: School, options: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    """Before training, and after."""
+    moved, known = tests(options)
+    shipped = school.stack.adapted["MoE-LoRA top_k 1"]
+    yield {"row": "shipped MoE-LoRA", "new": school.success(shipped, moved), "old": school.success(shipped, known)}
+    yield after(school, options, "new", options.pairs, 0.5)
+
+
+def after(school: School, options: argparse.Namespace, name: str, count: int, share: float) -> dict[str, Any]:
+    """Taught `count` new pairs, old pairs being `share` of what is drawn."""
+    moved, known = tests(options)
+    groups = [(drawn(count, NEW_SEED, move), 1 - share)]
+    groups += [(drawn(OLD_PAIRS, OLD_SEED, old_edit), share)] if share else []
+    pairs = school.pairs(name, groups)
+    lora, seconds = school.taught(name, pairs, options.steps, start_from="mini_moe_lora.safetensors")
+    model = school.adapted(lora)
+    return {
+        "row": name, "pairs": count, "share of old pairs": share, "steps": options.steps,
+        "step_seconds": round(seconds, 3), "new": school.success(model, moved), "old": school.success(model, known),
+    }  # fmt: skip
+
+
+def curve(school: School, options: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    for count in (25, 50, 100, 200, 400):
+        yield after(school, options, f"{count} pairs", count, 0.5)
+
+
+def share(school: School, options: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    for old in (0.0, 0.25, 0.5, 0.75):
+        yield after(school, options, f"share {old}", options.pairs, old)
+
+
+def router(school: School, options: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    known = held_out(options.edits)
+    pairs = school.pairs("router", [(drawn(ROUTER_PAIRS, OLD_SEED, old_edit), 1.0)])
+    kinds = {
+        "learned router": {"router": "learned"},
+        "as published": {"router": "as published", "balance": 0.0},
+        "ordinary LoRA": {"adapter": "ordinary", "rank": EQUAL_RANK},
+    }
+    for seed in range(options.seeds):
+        for kind, settings in kinds.items():
+            lora, seconds = school.taught(f"{kind} {seed}", pairs, options.steps, seed=seed, **settings)
+            row = {"row": kind, "seed": seed, "steps": options.steps, "step_seconds": round(seconds, 3)}
+            yield row | {"old": school.success(school.adapted(lora), known)}
+
+
+def host(school: School, options: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    """ComfyUI's Train LoRA takes one conditioning a picture and computes them one by one."""
+    import torch
+    from icedit.mini.render import render
+
+    known, stack = held_out(options.edits), school.stack
+    edits = drawn(options.pairs, OLD_SEED, old_edit)
+    pairs = school.pairs("host", [(edits, 1.0)])
+    begun = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    lora, seconds = school.taught("ours", pairs, options.steps, adapter="ordinary", batch_size=1)
+    peak = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - begun) // 1024
+    row = {"row": "ours, batch 1", "steps": options.steps, "step_seconds": round(seconds, 3), "more_mb": peak}
+    yield row | {"old": school.success(school.adapted(lora), known)}
+    latents, positives = [], []
+    for edit in edits:
+        pair = torch.cat([render(edit.before), render(edit.after)], 2).movedim(0, -1)[None]
+        given = stack.inputs([edit], "ICEdit")
+        latents.append(stack.host.call("VAEEncode", pixels=pair, vae=stack.vae)[0])
+        positives.append(given["positive"])
+    begun, start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.perf_counter()
+    trained = stack.host.call(
+        "TrainLoraNode", model=[school.base], latents=latents, positive=positives, batch_size=[1],
+        grad_accumulation_steps=[1], steps=[options.steps], learning_rate=[RATE], rank=[32], optimizer=["AdamW"],
+        loss_function=["MSE"], seed=[0], training_dtype=["fp32"], lora_dtype=["fp32"], quantized_backward=[False],
+        algorithm=["LoRA"], gradient_checkpointing=[False], checkpoint_depth=[1], offloading=[False],
+        existing_lora=["[None]"], bucket_mode=[False], bypass_mode=[False],
+    )  # fmt: skip
+    seconds = (time.perf_counter() - start) / options.steps
+    peak = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - begun) // 1024
+    (model,) = stack.host.call("LoraModelLoader", model=school.base, lora=trained[0], strength_model=1.0, bypass=False)
+    row = {"row": "ComfyUI's Train LoRA", "steps": options.steps, "step_seconds": round(seconds, 3), "more_mb": peak}
+    yield row | {"old": school.success(model, known)}
+
+
+PARTS: dict[str, Callable[[School, argparse.Namespace], Iterator[dict[str, Any]]]] = {
+    "new": new, "curve": curve, "share": share, "router": router, "host": host,
+}  # fmt: skip
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("parts", nargs="*")
+    parser.add_argument("--steps", type=int, default=1128)
+    parser.add_argument("--pairs", type=int, default=200)
+    parser.add_argument("--edits", type=int, default=60)
+    parser.add_argument("--seeds", type=int, default=3)
+    options = parser.parse_args()
+    load_host_and_pack()
+    from support.inprocess import InProcessHost
+
+    figures: dict[str, Any] = {}
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        stack = Stack.load(InProcessHost.start(MODELS, folder, PACK))
+        import folder_paths
+
+        # What is learned goes into the first folder of loras, which must not be the pack's own.
+        (folder / "loras").mkdir()
+        folder_paths.folder_names_and_paths["loras"][0].insert(0, str(folder / "loras"))
+        folder_paths.set_input_directory(str(folder / "input"))
+        (base,) = stack.host.call("UNETLoader", unet_name="mini_fill.safetensors", weight_dtype="default")
+        school = School(stack, base, folder)
+        for part in options.parts or PARTS:
+            figures[part] = []
+            for row in PARTS[part](school, options):
+                print(json.dumps(row), file=sys.stderr, flush=True)
+                figures[part].append(row)
+    print(json.dumps(figures))
+
+
+if __name__ == "__main__":
+    main()
