@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from icedit.diptych.prompt import edit_prompt
 from icedit.mini.adapters import RoutedLinear
 from icedit.mini.autoencoder import DECODER_BLOCKS, DECODER_WIDTHS, SCALE, SHIFT, Autoencoder, Decoder, taesd_state
 from icedit.mini.flux import Flux, MiniFluxShape, own_state, patchify, position_embedding, unpatchify
@@ -25,14 +26,15 @@ def mini(host):
     return host
 
 
-def test_flux(mini):
-    state = {key: value.float() for key, value in load_file(MODELS / "diffusion_models/mini_fill.safetensors").items()}
-    own = Flux(MiniFluxShape()).eval()
+@pytest.mark.parametrize(("name", "channels"), [("mini_fill", 96), ("mini_dev", 16)])
+def test_flux(mini, name, channels):
+    state = {key: value.float() for key, value in load_file(MODELS / f"diffusion_models/{name}.safetensors").items()}
+    own = Flux(MiniFluxShape(inputs=4 * channels)).eval()
     own.load_state_dict(own_state(state))
-    patcher = mini.call("UNETLoader", unet_name="mini_fill.safetensors", weight_dtype="default")[0]
+    patcher = mini.call("UNETLoader", unet_name=f"{name}.safetensors", weight_dtype="default")[0]
     network = patcher.model.diffusion_model.float()
     generator = torch.Generator().manual_seed(0)
-    x = torch.randn(2, 96, 16, 32, generator=generator)
+    x = torch.randn(2, channels, 16, 32, generator=generator)
     context, pooled = torch.randn(2, 48, 64, generator=generator), torch.randn(2, 48, generator=generator)
     t, guidance = torch.tensor([0.9, 0.3]), torch.tensor([50.0, 3.5])
     with torch.inference_mode():
@@ -55,13 +57,22 @@ def test_text_encoders(mini):
     assert not missing.missing_keys
     t5 = load_file(MODELS / "text_encoders/mini_t5.safetensors")
     own.t5.load_state_dict(t5 | {"encoder.embed_tokens.weight": t5["shared.weight"]})
+    tokenizers = Tokenizers(Path(os.environ["ICEDIT_HOST"]))
     text = "A diptych with two side-by-side images of the same scene. make the red circle blue"
+    long = edit_prompt("make the red circle blue", "text-to-image", "a red circle and a hollow blue square on a white")
     with torch.inference_mode():
-        context, pooled = own(*Tokenizers(Path(os.environ["ICEDIT_HOST"]))([text]))
-        expected, extra = clip.encode_from_tokens_scheduled(clip.tokenize(text))[0]
-    assert context.shape == expected.shape
-    assert torch.allclose(context, expected.float(), atol=0.02)
-    assert torch.allclose(pooled, extra["pooled_output"].float(), atol=0.02)
+        context, pooled = own(*tokenizers([text]))
+        clip_ids, t5_ids, words = tokenizers.long([text, long], 70)
+        contexts, _ = own(clip_ids, t5_ids, words)
+        for index, sentence in enumerate((text, long)):
+            expected, extra = clip.encode_from_tokens_scheduled(clip.tokenize(sentence))[0]
+            assert torch.allclose(contexts[index, words[index]], expected[0].float(), atol=0.02)
+            if sentence == text:
+                assert context.shape == expected.shape
+                assert torch.allclose(context, expected.float(), atol=0.02)
+                assert torch.allclose(pooled, extra["pooled_output"].float(), atol=0.02)
+            else:
+                assert 48 < expected.shape[1] < 70
 
 
 def _stored(key, weights):
@@ -104,7 +115,17 @@ def test_a_few_steps_of_the_whole_training_give_files_that_the_host_loads(mini, 
     from icedit.mini import stages, train
 
     quick = replace(
-        stages.Steps(), autoencoder=2, decoder=1, text=2, base=2, lora=1, moe=1, chunks=1, scenes=4, pictures=8
+        stages.Steps(),
+        autoencoder=2,
+        decoder=1,
+        text=2,
+        base=2,
+        lora=1,
+        moe=1,
+        text_to_image=2,
+        chunks=1,
+        scenes=4,
+        pictures=8,
     )
     models = tmp_path / "models"
     work = tmp_path / "work"
