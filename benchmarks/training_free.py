@@ -2,11 +2,14 @@
 
     ICEDIT_HOST=<ComfyUI> <its python> benchmarks/training_free.py [--edits N] [--rows REGEX] [--picture FILE]
 
+That model, mini/models/diffusion_models/mini_dev.safetensors, is not shipped: `nox -s train` makes it.
+
 The held-out edits of mini_editbench.py, judged as there. Rows: the sentence alone (workflow icedit_text_to_image);
 In-Context Inversion by corrections, share of steps and share of blocks (workflow icedit_inversion; 0 and 0: from the
 inverted noise, without kept values); FlowEdit (arXiv 2412.08629) from one caption to the other, by the steps that it
 leaves out. `left_error` is the mean difference of the sampled left panel's latent to the source's, as a share of it.
-`evaluations` are of a whole diptych; of one panel two count as one. The picture shows the first edit of every task: the
+`done` and `wrong` are the means of mini/success.py's shares. `evaluations` are of a whole diptych; of one panel two
+count as one. The picture shows the first edit of every task: the
 source, the sentence alone, inversion, FlowEdit.
 """
 
@@ -25,6 +28,8 @@ from in_process import PACK, load_host_and_pack
 from mini_editbench import MODELS, SAMPLER, SEED, STEPS, held_out, summary
 
 GUIDANCE = 3.5
+SAMPLERS = ("euler", "euler_ancestral")
+"""Of the sentence alone. The second adds new noise in every step."""
 CORRECTIONS = (0, 2, 8)
 SHARES = ((0.0, 0.0), (0.25, 0.33), (0.57, 0.33), (1.0, 0.33), (0.25, 1.0), (0.57, 1.0), (1.0, 1.0))
 """Of steps and of blocks."""
@@ -42,6 +47,7 @@ class Measured:
 
     def row(self, edits: Sequence[Any]) -> dict[str, Any]:
         means = {"left_error": self.left, "evaluations": self.evaluations}
+        means |= {"done": [each.done for each in self.verdicts], "wrong": [each.wrong for each in self.verdicts]}
         found = {name: round(statistics.fmean(values), 4) for name, values in means.items() if values}
         return {"edits": len(edits)} | summary(edits, self.verdicts) | found
 
@@ -80,11 +86,9 @@ class Bench:
             template="text-to-image", description=scene_caption(edit.before),
         )[0]  # fmt: skip
 
-    def sampled(self, model: Any, positive: Any, latent: Any, negative: Any = None) -> Any:
-        unused = positive if negative is None else negative
-        return self.host.call(
-            "KSampler", model=model, seed=SEED, positive=positive, negative=unused, latent_image=latent, **SAMPLER
-        )[0]
+    def sampled(self, model: Any, positive: Any, latent: Any, sampler: str = "euler") -> Any:
+        settings = SAMPLER | {"sampler_name": sampler, "seed": SEED, "positive": positive, "negative": positive}
+        return self.host.call("KSampler", model=model, latent_image=latent, **settings)[0]
 
     def right(self, latent: Any) -> Any:
         """The right panel `3 128 128` of a sampled LATENT."""
@@ -98,14 +102,14 @@ def left_error(sampled: Any, source: Any) -> float:
     return relative_error(sampled["samples"][..., :width], source["samples"][..., :width])
 
 
-def sentence_alone(bench: Bench, edit: Any) -> Any:
+def sentence_alone(bench: Bench, edit: Any, sampler: str = "euler") -> Any:
     """The sampled LATENT."""
     picture, mask = bench.diptych(edit)
     sentence = bench.sentence(edit)
-    positive, negative, latent = bench.host.call(
+    positive, _, latent = bench.host.call(
         "ICEFConditioning", In_context=sentence, negative=sentence, vae=bench.vae, diptych=picture, maskDiptych=mask
     )
-    return bench.sampled(bench.model, positive, latent, negative)
+    return bench.sampled(bench.model, positive, latent, sampler)
 
 
 @dataclass(frozen=True)
@@ -192,13 +196,10 @@ def measured(bench: Bench, edits: Sequence[Any], rows: re.Pattern[str]) -> Itera
     """Each way of editing by name."""
     from icedit.mini.success import verdict
 
-    if rows.search("sentence alone"):
-        alone = Measured()
-        for edit in edits:
-            latent = sentence_alone(bench, edit)
-            alone.verdicts.append(verdict(edit, bench.right(latent)))
-            alone.evaluations.append(STEPS)
-        yield "sentence alone", alone
+    for sampler in SAMPLERS:
+        if rows.search(name := f"sentence alone, {sampler}"):
+            verdicts = [verdict(edit, bench.right(sentence_alone(bench, edit, sampler))) for edit in edits]
+            yield name, Measured(verdicts, evaluations=[STEPS])
     for skipped in SKIPPED:
         if rows.search(name := f"FlowEdit without {skipped} steps"):
             pictures, spent = flow_edit(bench, edits, skipped)

@@ -17,6 +17,7 @@ from support.workflows import WORKFLOWS
 
 API = WORKFLOWS / "api"
 URL = ["--server", "http://127.0.0.1:8188"]
+TRAINING_FREE = ("icedit_inversion.json", "icedit_text_to_image.json")
 QUICK = ("DiptychCreate.panel_width=64", "KSampler.steps=1")
 
 
@@ -81,8 +82,11 @@ class TestDefaults:
         job(*options, "--picture", "a.png")
         assert "shows 'a woman with brown hair in front of a brick wall'" in caplog.text
 
-    @pytest.mark.parametrize("name", ["icedit_inversion.json", "icedit_text_to_image.json"])
-    def test_a_training_free_workflow_on_the_mini_models(self, name):
+    @pytest.mark.parametrize("name", TRAINING_FREE)
+    def test_a_training_free_workflow_where_its_mini_model_was_trained(self, name, monkeypatch, tmp_path):
+        for file in (*embedded.MODELS.rglob("*.safetensors"), tmp_path / "mini_dev.safetensors"):
+            (tmp_path / file.name).touch()
+        monkeypatch.setattr(embedded, "MODELS", tmp_path)
         made = job("--workflow", API / name)
         assert made.edits == [Edit(embedded.PICTURE, embedded.INSTRUCTION)]
         assert loaded(made.workflow) == "mini_dev.safetensors"
@@ -111,6 +115,11 @@ class TestRefusedBeforeAServerIsStarted:
     def refused(self, capsys, tmp_path, *options):
         assert main([str(option) for option in (*options, "--output", tmp_path)]) == 2
         return capsys.readouterr().err
+
+    @pytest.mark.parametrize("name", TRAINING_FREE)
+    def test_a_text_to_image_model(self, capsys, tmp_path, name):
+        said = self.refused(capsys, tmp_path, "--workflow", API / name)
+        assert "needs flux1-dev.safetensors (node 1, UNETLoader)" in said
 
     def test_kontext(self, capsys, tmp_path):
         said = self.refused(capsys, tmp_path, "--workflow", API / "kontext_early_filter.json")

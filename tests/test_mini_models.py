@@ -26,13 +26,8 @@ def mini(host):
     return host
 
 
-@pytest.mark.parametrize(("name", "channels"), [("mini_fill", 96), ("mini_dev", 16)])
-def test_flux(mini, name, channels):
-    state = {key: value.float() for key, value in load_file(MODELS / f"diffusion_models/{name}.safetensors").items()}
-    own = Flux(MiniFluxShape(inputs=4 * channels)).eval()
-    own.load_state_dict(own_state(state))
-    patcher = mini.call("UNETLoader", unet_name=f"{name}.safetensors", weight_dtype="default")[0]
-    network = patcher.model.diffusion_model.float()
+def compute_the_same(own, network, channels):
+    """Whether the trainable model computes what the host's network computes."""
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(2, channels, 16, 32, generator=generator)
     context, pooled = torch.randn(2, 48, 64, generator=generator), torch.randn(2, 48, generator=generator)
@@ -40,7 +35,44 @@ def test_flux(mini, name, channels):
     with torch.inference_mode():
         expected = network(x, t, context, pooled, guidance)
         velocity = own(patchify(x), position_embedding(48, 8, 16), t, context, pooled, guidance)
-    assert torch.allclose(unpatchify(velocity, 8, 16), expected, atol=2e-4)
+    return torch.allclose(unpatchify(velocity, 8, 16), expected, atol=2e-4)
+
+
+def shipped_fill():
+    state = {key: value.float() for key, value in load_file(MODELS / "diffusion_models/mini_fill.safetensors").items()}
+    own = Flux(MiniFluxShape()).eval()
+    own.load_state_dict(own_state(state))
+    return own
+
+
+def test_flux(mini):
+    patcher = mini.call("UNETLoader", unet_name="mini_fill.safetensors", weight_dtype="default")[0]
+    assert compute_the_same(shipped_fill(), patcher.model.diffusion_model.float(), channels=96)
+
+
+def test_the_text_to_image_model(host, tmp_path):
+    import comfy.model_base
+    import comfy.sd
+    from icedit.mini import export, text_to_image
+
+    torch.manual_seed(0)
+    made = text_to_image.from_fill(shipped_fill()).half().float().eval()
+    export.write_text_to_image(made, tmp_path)
+    (file,) = tmp_path.rglob("*.safetensors")
+    assert file.stat().st_size < 5e6
+    patcher = comfy.sd.load_diffusion_model(str(file))
+    assert type(patcher.model) is comfy.model_base.Flux
+    assert compute_the_same(made, patcher.model.diffusion_model.float(), channels=16)
+
+
+def test_words_that_are_left_out_change_nothing():
+    own = shipped_fill()
+    patches, context, pooled = torch.randn(1, 128, 384), torch.randn(1, 60, 64), torch.randn(1, 48)
+    t, guidance, words = torch.tensor([0.9]), torch.tensor([3.5]), torch.arange(60)[None] < 50
+    with torch.inference_mode():
+        short = own(patches, position_embedding(50, 8, 16), t, context[:, :50], pooled, guidance)
+        padded = own(patches, position_embedding(60, 8, 16), t, context, pooled, guidance, words)
+    assert torch.allclose(padded, short, atol=1e-4)
 
 
 def test_text_encoders(mini):
@@ -132,8 +164,10 @@ def test_a_few_steps_of_the_whole_training_give_files_that_the_host_loads(mini, 
     work.mkdir()
     train.train(work, models, Path(os.environ["ICEDIT_HOST"]), quick, torch.device("cpu"), compiled=False)
     written = sorted(str(path.relative_to(models)) for path in models.rglob("*.safetensors"))
-    assert written == sorted(str(path.relative_to(MODELS)) for path in MODELS.rglob("*.safetensors"))
-    for name in written:
+    shipped = {str(path.relative_to(MODELS)) for path in MODELS.rglob("*.safetensors")}
+    # The text-to-image model is not shipped.
+    assert written == sorted(shipped | {"diffusion_models/mini_dev.safetensors"})
+    for name in shipped:
         made, shipped = load_file(models / name), load_file(MODELS / name)
         assert {key: value.shape for key, value in made.items()} == {key: value.shape for key, value in shipped.items()}
     before = {path: path.stat().st_mtime_ns for path in work.rglob("*.pt")}
