@@ -77,7 +77,7 @@ def workflows(session: nox.Session) -> None:
 
 @nox.session
 def train(session: nox.Session) -> None:
-    """Train the mini models again, from nothing: about six hours on a CPU. A stopped training goes on."""
+    """Train the mini models again, from nothing: about seven hours on a CPU. A stopped training goes on."""
     _in_host(session, "-c", TRAIN, "--work", str(CACHE / "mini-training"), *session.posargs)
 
 

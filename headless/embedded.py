@@ -7,7 +7,7 @@ from pathlib import Path
 
 from .client import Workflow
 from .errors import ComfyError
-from .workflow import with_values
+from .workflow import WorkflowError, with_values
 
 log = logging.getLogger(__name__)
 
@@ -16,9 +16,11 @@ MINI = PACK / "mini"
 MODELS = MINI / "models"
 PICTURE = MINI / "example.png"
 INSTRUCTION = "make the red circle blue"
+DESCRIPTION = "a red circle, a green triangle and a yellow square on a cyan background"
 
+FILL, TEXT_TO_IMAGE = "mini_fill.safetensors", "mini_dev.safetensors"
 MINI_VALUES = {
-    "UNETLoader.unet_name": "mini_fill.safetensors",
+    "UNETLoader.unet_name": FILL,
     "DualCLIPLoader.clip_name1": "mini_clip_l.safetensors",
     "DualCLIPLoader.clip_name2": "mini_t5.safetensors",
     "VAELoader.vae_name": "mini_ae.safetensors",
@@ -28,8 +30,12 @@ MINI_VALUES = {
     "LoadEditPairs.panel_size": 128,
 }
 
+KONTEXT = "ReferenceLatent"
+"""A node of FLUX.1 Kontext's, which sees the picture with it."""
+MODEL_FILES = (".safetensors", ".sft", ".gguf", ".ckpt", ".pt", ".pth", ".bin")
+
 NOTICE = """\
-This was the mini model: a small FLUX.1-Fill that was trained on drawings such as mini/example.png, 128 x 128 pixels.
+This was a mini model: a small FLUX.1 that was trained on drawings such as mini/example.png, 128 x 128 pixels.
 It knows circles, squares, triangles, diamonds and crosses in red, orange, yellow, green, blue and purple on white,
 grey, black, pink, cyan or brown backgrounds, and sentences like these:
     make the red circle blue            remove the red circle
@@ -76,5 +82,44 @@ def started_server(comfyui: Path | None, python: Path | None, arguments: Sequenc
 
 
 def with_mini_models(workflow: Workflow) -> Workflow:
-    """The workflow with the mini models' files and panel size in place of FLUX.1-Fill's."""
-    return with_values(workflow, MINI_VALUES)
+    """The workflow with the mini models' files and panel size in place of the real models'.
+
+    A training-free one is for a text-to-image FLUX.1, of which there is a mini one only where it has been trained;
+    every other one is for FLUX.1-Fill.
+    """
+    training_free = any(
+        node["class_type"] == "InContextInversion" or node["inputs"].get("template") == "text-to-image"
+        for node in workflow.values()
+    )
+    if not training_free:
+        return with_values(workflow, MINI_VALUES)
+    model = {"UNETLoader.unet_name": TEXT_TO_IMAGE} if TEXT_TO_IMAGE in _mini_files() else {}
+    others = {place: value for place, value in MINI_VALUES.items() if value != FILL}
+    return with_values(workflow, others | model)
+
+
+def check_models(workflow: Workflow) -> None:
+    """Refuse a workflow that needs models of which there are no mini ones.
+
+    Raises:
+        WorkflowError: with what is missing.
+    """
+    have = _mini_files()
+    missing = [
+        f"{value} (node {key}, {node['class_type']})"
+        for key, node in workflow.items()
+        for value in node["inputs"].values()
+        if isinstance(value, str) and value.endswith(MODEL_FILES) and value not in have
+    ]
+    missing += [f"FLUX.1 Kontext (node {key}, {KONTEXT})" for key in workflow if workflow[key]["class_type"] == KONTEXT]
+    # Without any the pack is the registry's copy, which starts no server.
+    if missing and have:
+        raise WorkflowError(
+            f"The workflow needs {', '.join(missing)}. The private ComfyUI has the mini models only: "
+            f"{', '.join(sorted(have))}. Run the workflow on your ComfyUI, with --server http://127.0.0.1:8188 or with "
+            "--comfyui and its folder."
+        )
+
+
+def _mini_files() -> set[str]:
+    return {path.name for path in MODELS.rglob("*.safetensors")}

@@ -88,7 +88,7 @@ def job_of(options: argparse.Namespace) -> Job:
     """The job of parsed options.
 
     Raises:
-        WorkflowError: the workflow is not usable, or an option does not fit it.
+        WorkflowError: the workflow is not usable, an option does not fit it, or the mini models are not enough for it.
     """
     workflow = load_workflow(options.workflow)
     assigned = assigned_places(workflow, options.set)
@@ -97,6 +97,8 @@ def job_of(options: argparse.Namespace) -> Job:
     pictures = options.picture or [_default_picture(options, workflow)]
     instructions = options.instruction or [_default_instruction(options, workflow)]
     edits = [Edit(picture, instruction) for picture in pictures for instruction in instructions]
+    if _on_mini_models(options):
+        embedded.check_models(workflow)
     return Job(workflow, edits, options.set, added)
 
 
@@ -124,6 +126,8 @@ def _filled(workflow: Workflow, options: argparse.Namespace) -> Workflow:
     workflow = without_assigned(workflow, options.set)
     if options.description is not None:
         return with_description(workflow, options.description)
+    if _on_mini_models(options) and _is_shipped(options.workflow) and description_places(workflow):
+        workflow = with_description(workflow, embedded.DESCRIPTION)
     if options.picture:
         _mention_description(workflow)
     return workflow

@@ -71,9 +71,9 @@ def _remove(draw: random.Random, scene: Scene) -> SceneEdit:
 def _add(draw: random.Random, scene: Scene) -> SceneEdit:
     place = draw.choice(scene.free_places())
     new = Shape(_new_kind(draw, scene), _new_colour(draw, scene), place, *centre(place), ADDED_RADIUS)
-    words = (f"add {_a(_name(new))} at the {place}", f"draw {_a(_name(new))} in the {place} corner")
+    words = (f"add {with_article(_name(new))} at the {place}", f"draw {with_article(_name(new))} in the {place} corner")
     after = replace(scene, shapes=(*scene.shapes, new))
-    return SceneEdit("add", scene, after, draw.choice(words), f"there is {_a(_name(new))} at the {place}")
+    return SceneEdit("add", scene, after, draw.choice(words), f"there is {with_article(_name(new))} at the {place}")
 
 
 def _background(draw: random.Random, scene: Scene) -> SceneEdit:
@@ -96,7 +96,7 @@ def _name(shape: Shape) -> str:
     return f"{shape.colour} {shape.kind}"
 
 
-def _a(name: str) -> str:
+def with_article(name: str) -> str:
     return f"an {name}" if name[0] in "aeiou" else f"a {name}"
 
 

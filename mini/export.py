@@ -13,6 +13,7 @@ from .flux import Flux, host_state
 
 FILES = {
     "model": "diffusion_models/mini_fill.safetensors",
+    "text to image": "diffusion_models/mini_dev.safetensors",
     "clip": "text_encoders/mini_clip_l.safetensors",
     "t5": "text_encoders/mini_t5.safetensors",
     "vae": "vae/mini_ae.safetensors",
@@ -35,6 +36,10 @@ def write_text_encoders(encoders: text.TextEncoders, tokenizers: text.Tokenizers
 
 def write_base(model: Flux, models: Path) -> None:
     _write(models / FILES["model"], host_state(model.state_dict()))
+
+
+def write_text_to_image(model: Flux, models: Path) -> None:
+    _write(models / FILES["text to image"], host_state(model.state_dict()))
 
 
 def write_adapter(model: Flux, models: Path, routed: bool) -> None:

@@ -17,11 +17,13 @@ HEAD_DIM = 128
 AXES = (16, 56, 56)
 """How many channels of a head encode a token's index, row and column."""
 PATCH = 2
+TEXT_TO_IMAGE_INPUTS = 64
 
 
 @dataclass(frozen=True)
 class MiniFluxShape:
-    """Sizes of a FLUX.1-Fill. `inputs` are 2 x 2 patches of 16 latent, 16 masked latent and 64 mask channels."""
+    """Sizes of a FLUX.1-Fill. `inputs` are 2 x 2 patches of 16 latent, 16 masked latent and 64 mask channels; those of
+    a text-to-image FLUX are `TEXT_TO_IMAGE_INPUTS`, the latent alone."""
 
     hidden: int = 128
     double_blocks: int = 1
@@ -100,8 +102,8 @@ def _modulated(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
     return torch.addcmul(shift, layer_norm(x, x.shape[-1:], eps=1e-6), 1 + scale)
 
 
-def _attention(q: Tensor, k: Tensor, v: Tensor, rotation: Tensor) -> Tensor:
-    mixed = scaled_dot_product_attention(_rotate(q, rotation), _rotate(k, rotation), v)
+def _attention(q: Tensor, k: Tensor, v: Tensor, rotation: Tensor, seen: Tensor | None) -> Tensor:
+    mixed = scaled_dot_product_attention(_rotate(q, rotation), _rotate(k, rotation), v, seen)
     return mixed.transpose(1, 2).flatten(-2)
 
 
@@ -131,14 +133,16 @@ class _DoubleBlock(nn.Module):
         super().__init__()
         self.img, self.txt = _Stream(hidden), _Stream(hidden)
 
-    def forward(self, img: Tensor, txt: Tensor, vector: Tensor, rotation: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, img: Tensor, txt: Tensor, vector: Tensor, rotation: Tensor, seen: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
         mods = [stream.mod(vector) for stream in (self.txt, self.img)]
         parts = [
             stream.attn.norm(stream.attn.qkv(_modulated(x, mod[0], mod[1])))
             for stream, x, mod in zip((self.txt, self.img), (txt, img), mods, strict=True)
         ]
         joined = [torch.cat(pair, 2) for pair in zip(*parts, strict=True)]
-        mixed = _attention(joined[0], joined[1], joined[2], rotation)
+        mixed = _attention(joined[0], joined[1], joined[2], rotation, seen)
         return (
             self.img.finish(img, mixed[:, txt.shape[1] :], mods[1]),
             self.txt.finish(txt, mixed[:, : txt.shape[1]], mods[0]),
@@ -152,11 +156,11 @@ class _SingleBlock(nn.Module):
         self.linear1, self.linear2 = nn.Linear(hidden, 7 * hidden), nn.Linear(5 * hidden, hidden)
         self.norm, self.modulation = _QKNorm(), _Modulation(hidden, 3)
 
-    def forward(self, x: Tensor, vector: Tensor, rotation: Tensor) -> Tensor:
+    def forward(self, x: Tensor, vector: Tensor, rotation: Tensor, seen: Tensor | None) -> Tensor:
         shift, scale, gate = self.modulation(vector)
         qkv, mlp = self.linear1(_modulated(x, shift, scale)).split((3 * self.hidden, 4 * self.hidden), -1)
         q, k, v = self.norm(qkv)
-        mixed = _attention(q, k, v, rotation)
+        mixed = _attention(q, k, v, rotation, seen)
         out = self.linear2(torch.cat([mixed, gelu(mlp, approximate="tanh")], -1))
         return torch.addcmul(x, out, gate)
 
@@ -186,17 +190,30 @@ class Flux(nn.Module):
         self.final_layer = _LastLayer(hidden, shape.outputs)
 
     def forward(
-        self, patches: Tensor, rotation: Tensor, t: Tensor, context: Tensor, pooled: Tensor, guidance: Tensor
+        self,
+        patches: Tensor,
+        rotation: Tensor,
+        t: Tensor,
+        context: Tensor,
+        pooled: Tensor,
+        guidance: Tensor,
+        words: Tensor | None = None,
     ) -> Tensor:
-        """Velocity `b patches 64` of `patches b patches 384` at times t `b`, for text `b tokens d` and pooled `b d`."""
+        """Velocity `b patches 64` of `patches b patches inputs` at times t `b`, for text `b tokens d` and pooled `b d`.
+
+        `words`: which tokens of the text belong to the sentence, `b tokens`; None where all do.
+        """
+        seen = None
+        if words is not None:
+            seen = torch.nn.functional.pad(words, (0, patches.shape[1]), value=True)[:, None, None]
         vector = self.time_in(timestep_embedding(t)) + self.guidance_in(timestep_embedding(guidance))
         vector = vector + self.vector_in(pooled)
         img, txt = self.img_in(patches), self.txt_in(context)
         for block in self.double_blocks:
-            img, txt = block(img, txt, vector, rotation)
+            img, txt = block(img, txt, vector, rotation, seen)
         x = torch.cat([txt, img], 1)
         for block in self.single_blocks:
-            x = block(x, vector, rotation)
+            x = block(x, vector, rotation, seen)
         return self.final_layer(x[:, txt.shape[1] :], vector)
 
     @torch.no_grad()

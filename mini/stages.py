@@ -1,4 +1,4 @@
-"""The stages of training: autoencoder, text encoders, base model, LoRA, LoRA-MoE.
+"""The stages of training: autoencoder, text encoders, base model, LoRA, LoRA-MoE; the last is in text_to_image.py.
 
 Every stage takes the results of those before it and a file for its checkpoint.
 """
@@ -47,6 +47,7 @@ class Steps:
     base: int = 13_500
     lora: int = 2400
     moe: int = 5700
+    text_to_image: int = 6000
     chunks: int = 44
     scenes: int = 400
     pictures: int = 4000
@@ -152,8 +153,7 @@ class Diffusion:
     def loss(self, batch: Batch) -> Tensor:
         """Squared error of the velocity of the right panel's patches."""
         diptych = batch.diptych.to(self.device)
-        uniform = torch.rand(len(diptych)).clamp(min=1e-4)
-        t = (SHIFT / (SHIFT + (1 / uniform - 1))).to(self.device)
+        t = random_times(len(diptych)).to(self.device)
         guidance = torch.tensor(GUIDANCES)[torch.randint(0, len(GUIDANCES), (len(diptych),))].to(self.device)
         noise = torch.randn(diptych.shape).to(self.device)
         noisy = torch.lerp(diptych, noise, t[:, None, None])
@@ -164,8 +164,19 @@ class Diffusion:
             velocity = self._network(patches, self._rotation, t, context, pooled, guidance)
         error = (velocity.float() - (noise - diptych))[:, self._right].square()
         weight = 1 + (CHANGED_WEIGHT - 1) * batch.changed.to(self.device).float()
-        weight = weight * (t / FINE).clamp(max=1.0)[:, None]
+        weight = weight * time_weight(t)[:, None]
         return (error * weight[..., None]).mean()
+
+
+def random_times(count: int) -> Tensor:
+    """Times `count` as a sampler with FLUX's shift goes through them."""
+    uniform = torch.rand(count).clamp(min=1e-4)
+    return SHIFT / (SHIFT + (1 / uniform - 1))
+
+
+def time_weight(t: Tensor) -> Tensor:
+    """The weight of the error at times `b`."""
+    return (t / FINE).clamp(max=1.0)
 
 
 def diptych_mask() -> Tensor:
@@ -179,15 +190,19 @@ def train_base(file: Path, steps: int, setup: DiffusionSetup) -> Flux:
     """The base model: it fills the right panel according to a caption of the difference."""
     model = new_flux().to(setup.device)
     loss = Diffusion(model, setup, description_prompt)
+    fit(model, loss, model_optimizers(model, 2e-3), TrainingSchedule(steps, average=0.999), file)
+    return model
+
+
+def model_optimizers(model: Flux, rate: float) -> list[torch.optim.Optimizer]:
+    """Muon for the matrices of the blocks, AdamW for the rest."""
     blocks = {id(weight) for name, weight in model.named_parameters() if "_blocks." in name and weight.ndim == 2}
     matrices = [weight for weight in model.parameters() if id(weight) in blocks]
     others = [weight for weight in model.parameters() if id(weight) not in blocks]
-    optimizers = [
-        torch.optim.Muon(matrices, lr=2e-3, weight_decay=0.01, adjust_lr_fn="match_rms_adamw"),
-        torch.optim.AdamW(others, lr=2e-3, weight_decay=0.0, betas=(0.9, 0.98)),
+    return [
+        torch.optim.Muon(matrices, lr=rate, weight_decay=0.01, adjust_lr_fn="match_rms_adamw"),
+        torch.optim.AdamW(others, lr=rate, weight_decay=0.0, betas=(0.9, 0.98)),
     ]
-    fit(model, loss, optimizers, TrainingSchedule(steps, average=0.999), file)
-    return model
 
 
 def train_adapter(file: Path, steps: int, base: Flux, routed: bool, setup: DiffusionSetup) -> Flux:

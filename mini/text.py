@@ -66,6 +66,20 @@ class Tokenizers:
             raise ValueError(f"A sentence has more than {T5_TOKENS} T5 or {CLIP_TOKENS} CLIP tokens: {sentences}")
         return clip, t5
 
+    def long(self, sentences: list[str], tokens: int) -> tuple[Tensor, Tensor, Tensor]:
+        """CLIP ids `b 77`, T5 ids `b tokens`, and which of the latter the host would have, `b tokens`.
+
+        Raises:
+            ValueError: a sentence is too long.
+        """
+        clip = self.clip(sentences, padding="max_length", max_length=CLIP_TOKENS, return_tensors="pt").input_ids
+        t5 = self.t5(sentences, padding="max_length", max_length=tokens, return_tensors="pt")
+        if clip.shape[1] != CLIP_TOKENS or t5.input_ids.shape[1] != tokens:
+            raise ValueError(f"A sentence has more than {tokens} T5 or {CLIP_TOKENS} CLIP tokens: {sentences}")
+        words = t5.attention_mask.bool()
+        words[:, :T5_TOKENS] = True
+        return clip, t5.input_ids, words
+
 
 class TextEncoders(nn.Module):
     """Both encoders; `forward` returns the inputs of FLUX."""
@@ -77,9 +91,10 @@ class TextEncoders(nn.Module):
         )
         self.t5 = T5EncoderModel(T5Config(vocab_size=32128, feed_forward_proj="gated-gelu", dropout_rate=0.0, **T5))
 
-    def forward(self, clip_ids: Tensor, t5_ids: Tensor) -> tuple[Tensor, Tensor]:
-        """Context `b 48 64` and pooled `b 48`."""
-        context = self.t5(t5_ids, attention_mask=torch.ones_like(t5_ids)).last_hidden_state
+    def forward(self, clip_ids: Tensor, t5_ids: Tensor, words: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Context `b t 64` and pooled `b 48`. `words`: which T5 tokens are to be read; None: all."""
+        seen = torch.ones_like(t5_ids) if words is None else words.long()
+        context = self.t5(t5_ids, attention_mask=seen).last_hidden_state
         return context, self.clip(clip_ids).pooler_output
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from . import export, stages
+from . import export, stages, text_to_image
 from .dataset import Sentences
 from .text import Tokenizers
 
@@ -49,6 +49,9 @@ def train(
     for name, routed, count in (("lora", False, steps.lora), ("moe", True, steps.moe)):
         adapted = stages.train_adapter(work / f"{name}.pt", count, base, routed, setup)
         export.write_adapter(adapted, models, routed)
+    captioned = text_to_image.CaptionedSetup(data, encoders, tokenizers, device, compiled)
+    dev = text_to_image.train_text_to_image(work / "dev.pt", steps.text_to_image, base, captioned)
+    export.write_text_to_image(dev, models)
     log.info("Written to %s", models)
 
 

@@ -10,12 +10,14 @@ from icedit.headless import embedded
 from icedit.headless.batch import Edit, OutputError, make_output_folder, run_edits
 from icedit.headless.cli import _parser, main
 from icedit.headless.job import PHOTOGRAPH, job_of
+from icedit.headless.places import description_places
 from icedit.headless.workflow import WorkflowError, load_workflow, with_value
 from support.proxy import proxy_to
 from support.workflows import WORKFLOWS
 
 API = WORKFLOWS / "api"
 URL = ["--server", "http://127.0.0.1:8188"]
+TRAINING_FREE = ("icedit_inversion.json", "icedit_text_to_image.json")
 QUICK = ("DiptychCreate.panel_width=64", "KSampler.steps=1")
 
 
@@ -37,6 +39,10 @@ def own(tmp_path):
     workflow = with_value(quick("icedit.json"), "DiptychCreate.image=holiday.png")
     path.write_text(json.dumps(with_value(workflow, "InContextEditInstruction.editText=make it night")))
     return path
+
+
+def loaded(workflow):
+    return next(node["inputs"]["unet_name"] for node in workflow.values() if node["class_type"] == "UNETLoader")
 
 
 class TestDefaults:
@@ -76,6 +82,19 @@ class TestDefaults:
         job(*options, "--picture", "a.png")
         assert "shows 'a woman with brown hair in front of a brick wall'" in caplog.text
 
+    @pytest.mark.parametrize("name", TRAINING_FREE)
+    def test_a_training_free_workflow_where_its_mini_model_was_trained(self, name, monkeypatch, tmp_path):
+        for file in (*embedded.MODELS.rglob("*.safetensors"), tmp_path / "mini_dev.safetensors"):
+            (tmp_path / file.name).touch()
+        monkeypatch.setattr(embedded, "MODELS", tmp_path)
+        made = job("--workflow", API / name)
+        assert made.edits == [Edit(embedded.PICTURE, embedded.INSTRUCTION)]
+        assert loaded(made.workflow) == "mini_dev.safetensors"
+        assert {made.workflow[key]["inputs"][place] for key, place in description_places(made.workflow)} == {
+            embedded.DESCRIPTION
+        }
+        assert loaded(job("--workflow", API / "icedit_moe.json").workflow) == "mini_fill.safetensors"
+
     def test_a_description_for_a_template_that_set_chooses(self):
         made = job(*URL, "--set", "6.template=text-to-image", "--description", "a cat")
         assert made.workflow["6"]["inputs"]["description"] == "a cat"
@@ -84,6 +103,39 @@ class TestDefaults:
         made = job("--set", "KSampler.step=4", "--set", "KSampler.steps=4")
         assert made.added == {("9", "step")}
         assert made.filled(made.edits[0], "a.png")["9"]["inputs"].items() >= {"step": 4, "steps": 4}.items()
+
+
+class TestRefusedBeforeAServerIsStarted:
+    """What the mini models lack. A server would take 20 s to start, and is not there in these tests."""
+
+    @pytest.fixture(autouse=True)
+    def _no_server(self, monkeypatch):
+        monkeypatch.setattr(embedded, "started_server", lambda *_: pytest.fail("a server is started"))
+
+    def refused(self, capsys, tmp_path, *options):
+        assert main([str(option) for option in (*options, "--output", tmp_path)]) == 2
+        return capsys.readouterr().err
+
+    @pytest.mark.parametrize("name", TRAINING_FREE)
+    def test_a_text_to_image_model(self, capsys, tmp_path, name):
+        said = self.refused(capsys, tmp_path, "--workflow", API / name)
+        assert "needs flux1-dev.safetensors (node 1, UNETLoader)" in said
+
+    def test_kontext(self, capsys, tmp_path):
+        said = self.refused(capsys, tmp_path, "--workflow", API / "kontext_early_filter.json")
+        assert "needs FLUX.1 Kontext (node 9, ReferenceLatent)" in said
+        assert "has the mini models only: mini_ae.safetensors, " in said and "--comfyui" in said
+
+    def test_a_judges_model(self, capsys, tmp_path):
+        workflow = load_workflow(API / "icedit_early_filter.json")
+        workflow["judge"] = {"class_type": "CLIPLoader", "inputs": {"clip_name": "qwen3vl_4b.safetensors"}}
+        (tmp_path / "own.json").write_text(json.dumps(workflow))
+        said = self.refused(capsys, tmp_path, "--workflow", tmp_path / "own.json")
+        assert "needs qwen3vl_4b.safetensors (node judge, CLIPLoader)" in said
+
+    def test_a_file_that_set_names(self, capsys, tmp_path):
+        said = self.refused(capsys, tmp_path, "--set", "UNETLoader.unet_name=flux1-dev.safetensors")
+        assert "needs flux1-dev.safetensors (node 1, UNETLoader)" in said
 
 
 class TestRefusedBeforeAServerIsAsked:

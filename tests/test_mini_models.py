@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from icedit.diptych.prompt import edit_prompt
 from icedit.mini.adapters import RoutedLinear
 from icedit.mini.autoencoder import DECODER_BLOCKS, DECODER_WIDTHS, SCALE, SHIFT, Autoencoder, Decoder, taesd_state
 from icedit.mini.flux import Flux, MiniFluxShape, own_state, patchify, position_embedding, unpatchify
@@ -25,20 +26,53 @@ def mini(host):
     return host
 
 
-def test_flux(mini):
-    state = {key: value.float() for key, value in load_file(MODELS / "diffusion_models/mini_fill.safetensors").items()}
-    own = Flux(MiniFluxShape()).eval()
-    own.load_state_dict(own_state(state))
-    patcher = mini.call("UNETLoader", unet_name="mini_fill.safetensors", weight_dtype="default")[0]
-    network = patcher.model.diffusion_model.float()
+def compute_the_same(own, network, channels):
+    """Whether the trainable model computes what the host's network computes."""
     generator = torch.Generator().manual_seed(0)
-    x = torch.randn(2, 96, 16, 32, generator=generator)
+    x = torch.randn(2, channels, 16, 32, generator=generator)
     context, pooled = torch.randn(2, 48, 64, generator=generator), torch.randn(2, 48, generator=generator)
     t, guidance = torch.tensor([0.9, 0.3]), torch.tensor([50.0, 3.5])
     with torch.inference_mode():
         expected = network(x, t, context, pooled, guidance)
         velocity = own(patchify(x), position_embedding(48, 8, 16), t, context, pooled, guidance)
-    assert torch.allclose(unpatchify(velocity, 8, 16), expected, atol=2e-4)
+    return torch.allclose(unpatchify(velocity, 8, 16), expected, atol=2e-4)
+
+
+def shipped_fill():
+    state = {key: value.float() for key, value in load_file(MODELS / "diffusion_models/mini_fill.safetensors").items()}
+    own = Flux(MiniFluxShape()).eval()
+    own.load_state_dict(own_state(state))
+    return own
+
+
+def test_flux(mini):
+    patcher = mini.call("UNETLoader", unet_name="mini_fill.safetensors", weight_dtype="default")[0]
+    assert compute_the_same(shipped_fill(), patcher.model.diffusion_model.float(), channels=96)
+
+
+def test_the_text_to_image_model(host, tmp_path):
+    import comfy.model_base
+    import comfy.sd
+    from icedit.mini import export, text_to_image
+
+    torch.manual_seed(0)
+    made = text_to_image.from_fill(shipped_fill()).half().float().eval()
+    export.write_text_to_image(made, tmp_path)
+    (file,) = tmp_path.rglob("*.safetensors")
+    assert file.stat().st_size < 5e6
+    patcher = comfy.sd.load_diffusion_model(str(file))
+    assert type(patcher.model) is comfy.model_base.Flux
+    assert compute_the_same(made, patcher.model.diffusion_model.float(), channels=16)
+
+
+def test_words_that_are_left_out_change_nothing():
+    own = shipped_fill()
+    patches, context, pooled = torch.randn(1, 128, 384), torch.randn(1, 60, 64), torch.randn(1, 48)
+    t, guidance, words = torch.tensor([0.9]), torch.tensor([3.5]), torch.arange(60)[None] < 50
+    with torch.inference_mode():
+        short = own(patches, position_embedding(50, 8, 16), t, context[:, :50], pooled, guidance)
+        padded = own(patches, position_embedding(60, 8, 16), t, context, pooled, guidance, words)
+    assert torch.allclose(padded, short, atol=1e-4)
 
 
 def test_text_encoders(mini):
@@ -55,13 +89,22 @@ def test_text_encoders(mini):
     assert not missing.missing_keys
     t5 = load_file(MODELS / "text_encoders/mini_t5.safetensors")
     own.t5.load_state_dict(t5 | {"encoder.embed_tokens.weight": t5["shared.weight"]})
+    tokenizers = Tokenizers(Path(os.environ["ICEDIT_HOST"]))
     text = "A diptych with two side-by-side images of the same scene. make the red circle blue"
+    long = edit_prompt("make the red circle blue", "text-to-image", "a red circle and a hollow blue square on a white")
     with torch.inference_mode():
-        context, pooled = own(*Tokenizers(Path(os.environ["ICEDIT_HOST"]))([text]))
-        expected, extra = clip.encode_from_tokens_scheduled(clip.tokenize(text))[0]
-    assert context.shape == expected.shape
-    assert torch.allclose(context, expected.float(), atol=0.02)
-    assert torch.allclose(pooled, extra["pooled_output"].float(), atol=0.02)
+        context, pooled = own(*tokenizers([text]))
+        clip_ids, t5_ids, words = tokenizers.long([text, long], 70)
+        contexts, _ = own(clip_ids, t5_ids, words)
+        for index, sentence in enumerate((text, long)):
+            expected, extra = clip.encode_from_tokens_scheduled(clip.tokenize(sentence))[0]
+            assert torch.allclose(contexts[index, words[index]], expected[0].float(), atol=0.02)
+            if sentence == text:
+                assert context.shape == expected.shape
+                assert torch.allclose(context, expected.float(), atol=0.02)
+                assert torch.allclose(pooled, extra["pooled_output"].float(), atol=0.02)
+            else:
+                assert 48 < expected.shape[1] < 70
 
 
 def _stored(key, weights):
@@ -104,15 +147,27 @@ def test_a_few_steps_of_the_whole_training_give_files_that_the_host_loads(mini, 
     from icedit.mini import stages, train
 
     quick = replace(
-        stages.Steps(), autoencoder=2, decoder=1, text=2, base=2, lora=1, moe=1, chunks=1, scenes=4, pictures=8
+        stages.Steps(),
+        autoencoder=2,
+        decoder=1,
+        text=2,
+        base=2,
+        lora=1,
+        moe=1,
+        text_to_image=2,
+        chunks=1,
+        scenes=4,
+        pictures=8,
     )
     models = tmp_path / "models"
     work = tmp_path / "work"
     work.mkdir()
     train.train(work, models, Path(os.environ["ICEDIT_HOST"]), quick, torch.device("cpu"), compiled=False)
     written = sorted(str(path.relative_to(models)) for path in models.rglob("*.safetensors"))
-    assert written == sorted(str(path.relative_to(MODELS)) for path in MODELS.rglob("*.safetensors"))
-    for name in written:
+    shipped = {str(path.relative_to(MODELS)) for path in MODELS.rglob("*.safetensors")}
+    # The text-to-image model is not shipped.
+    assert written == sorted(shipped | {"diffusion_models/mini_dev.safetensors"})
+    for name in shipped:
         made, shipped = load_file(models / name), load_file(MODELS / name)
         assert {key: value.shape for key, value in made.items()} == {key: value.shape for key, value in shipped.items()}
     before = {path: path.stat().st_mtime_ns for path in work.rglob("*.pt")}

@@ -82,7 +82,7 @@ def test_one_that_ends_while_starting(tmp_path, capsys):
     assert main(["--comfyui", str(tmp_path), "--output", str(tmp_path / "out")]) == 1
     said = capsys.readouterr().err
     assert "ended while starting, exit status 1.\nno NVIDIA driver\nIf you start it with options" in said
-    assert "small FLUX.1-Fill" not in said
+    assert "This was a mini model" not in said
 
 
 def test_the_real_models_are_expected(tmp_path):
