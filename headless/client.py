@@ -10,7 +10,7 @@ async with ComfyClient("http://127.0.0.1:8188") as client:
 import asyncio
 import re
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,11 +57,16 @@ class SavedPicture:
 
 @dataclass(frozen=True)
 class RunResult:
-    """What a finished prompt produced: its pictures in the order of the workflow's nodes, and all outputs."""
+    """What a finished prompt produced: its pictures in the order of the workflow's nodes, and all outputs.
+
+    Args:
+        seconds: for which the server worked on it, if the server says so.
+    """
 
     prompt_id: str
     pictures: tuple[SavedPicture, ...]
     outputs: dict[str, Any]
+    seconds: float | None = None
 
 
 class ComfyClient:
@@ -71,9 +76,16 @@ class ComfyClient:
         server: its address, with a user and a password or a query if it wants them. One with a token or headers is made
             by `ServerAddress.of`.
         upload_type: the server's folder for uploaded pictures, input or temp.
+        retry_seconds: the waits before each try to reach the server again (default: following.RETRY_SECONDS).
     """
 
-    def __init__(self, server: str | ServerAddress, upload_type: str = "input") -> None:
+    def __init__(
+        self,
+        server: str | ServerAddress,
+        upload_type: str = "input",
+        retry_seconds: Sequence[float] | None = None,
+    ) -> None:
+        self._retry_seconds = retry_seconds
         self._connection = Connection(server)
         self._upload_type = upload_type
         self._uploads = f"icedit-{uuid.uuid4().hex[:8]}"
@@ -87,19 +99,35 @@ class ComfyClient:
     ) -> None:
         await self._connection.close()
 
-    async def upload_picture(self, path: Path) -> str:
+    @property
+    def address(self) -> ServerAddress:
+        return self._connection.address
+
+    async def check(self) -> None:
+        """Find out whether the server is there and takes work.
+
+        Raises:
+            UnreachableError: no connection.
+            ComfyError: it wants a login, or is no ComfyUI.
+        """
+        await following.queue_of(self._connection)
+
+    async def upload_picture(self, path: Path, name: str | None = None) -> str:
         """Upload a file; returns the name to give to picture widgets.
+
+        Args:
+            name: for the server (default: the file's); another picture of the same name gets a number there.
 
         Raises:
             ComfyError: no such file, no connection, or the server refused it.
         """
         try:
-            content = path.read_bytes()
+            content = await asyncio.to_thread(path.read_bytes)
         except OSError as error:
             raise ComfyError(f"The picture {path} cannot be read: {error.strerror or error}") from error
         # Servers take the name as it stands; a quoted one would stay quoted.
         form = aiohttp.FormData(quote_fields=False)
-        form.add_field("image", content, filename=_sendable(path.name), content_type="application/octet-stream")
+        form.add_field("image", content, filename=_sendable(name or path.name), content_type="application/octet-stream")
         # A folder of this client's own: pictures of the same name from two clients never replace each other.
         form.add_field("subfolder", self._uploads)
         form.add_field("overwrite", "false")
@@ -136,14 +164,14 @@ class ComfyClient:
 
         # Known before the server answers, so that a call that is cancelled meanwhile leaves nothing behind.
         prompt_id = str(uuid.uuid4())
-        async with following.Follower(self._connection, report) as follower:
+        async with following.Follower(self._connection, report, self._retry_seconds) as follower:
             try:
                 prompt_id = await self._queue(workflow, follower.listener, prompt_id)
                 outputs = await follower.outputs_of(prompt_id)
             except asyncio.CancelledError:
                 await self._take_back(prompt_id)
                 raise
-        return RunResult(prompt_id, _pictures(outputs, workflow), outputs)
+        return RunResult(prompt_id, _pictures(outputs, workflow), outputs, follower.seconds)
 
     async def download(self, picture: SavedPicture) -> bytes:
         """The content of a picture.
@@ -154,7 +182,7 @@ class ComfyClient:
         """
         query = {"filename": picture.filename, "subfolder": picture.subfolder, "type": picture.kind}
         # The work is done: a moment without a connection must not cost it.
-        for wait in (*following.RETRY_SECONDS, None):
+        for wait in (*(following.RETRY_SECONDS if self._retry_seconds is None else self._retry_seconds), None):
             try:
                 content = await self._connection.file("/view", query)
             except UnreachableError:
