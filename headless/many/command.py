@@ -5,7 +5,7 @@ import asyncio
 import logging
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, contextmanager
 from pathlib import Path
 
@@ -15,13 +15,15 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 from .. import embedded
 from ..address import ServerAddress
 from ..client import ComfyClient
-from ..errors import ComfyError, ManifestError
+from ..errors import ComfyError
 from .fingerprint import fingerprint_of
-from .manifest import Manifest, ManifestRow, Problems, read_manifest
-from .plan import Plan, Settings, added_places, make_plan
+from .manifest import Problems, read_manifest
+from .plan import ManifestSettings, added_places, make_plan
+from .ray_run import LOCAL, RayOptions, run_on_ray
 from .report import closing_table
-from .results import ResultsFolder, opened_results
-from .servers import RETRY_SECONDS, ServersRun
+from .results import FAILED, opened_results
+from .run import ManifestRun
+from .servers import RETRY_SECONDS, ServersRun, check_inputs
 
 SHOW_SECONDS = 0.5, 30.0
 """Between two states of the progress, on a terminal and in a log."""
@@ -43,6 +45,15 @@ def add_manifest_options(parser: argparse.ArgumentParser) -> None:
         metavar="NODE",
         help="the id of the node whose picture is kept (default: the first Save Image of the workflow)",
     )
+    many.add_argument(
+        "--ray",
+        nargs="?",
+        const=LOCAL,
+        metavar="ADDRESS",
+        help="work on a Ray cluster, or on this machine by a local Ray: one actor for each --server, or for each GPU "
+        "with a ComfyUI of its own; all machines must see the pictures at the same paths",
+    )
+    many.add_argument("--actors", type=int, metavar="N", help="how many of them (default: as said at --ray)")
 
 
 def check_manifest_options(options: argparse.Namespace, refuse: Callable[[str], object]) -> None:
@@ -50,9 +61,11 @@ def check_manifest_options(options: argparse.Namespace, refuse: Callable[[str], 
     if options.manifest is not None:
         if options.picture:
             refuse("--picture and --manifest do not go together: the manifest names the pictures")
+        if options.actors is not None and (options.ray is None or options.actors < 1):
+            refuse("--actors is for --ray, and at least 1")
         return
-    for name in ("retry_failed", "result"):
-        if getattr(options, name):
+    for name in ("retry_failed", "result", "ray", "actors"):
+        if getattr(options, name) not in (None, False):
             refuse(f"--{name.replace('_', '-')} is for --manifest")
     if options.server is not None and len(options.server) > 1:
         refuse("several addresses after --server are for --manifest")
@@ -74,91 +87,63 @@ def edit_manifest(options: argparse.Namespace, tell: Callable[[str], None]) -> b
     plan = make_plan(manifest, _settings(options), problems)
     problems.raise_any(options.manifest)
     addresses = [ServerAddress.of(text, os.environ) for text in options.server or ()]
-    runs: list[ServersRun] = []
-    with opened_results(options.output, fingerprint_of(manifest, plan), manifest.rows, options.retry_failed) as results:
-        before = len(results.done)
+    fingerprint = fingerprint_of(manifest, plan)
+    with opened_results(options.output, fingerprint, manifest.rows, options.retry_failed) as results:
+        run = ManifestRun(manifest, plan, results)
         try:
-            if before < len(manifest.rows):
-                _run(options, addresses, manifest, plan, results, runs)
+            if run.left:
+                _make_all(options, addresses, run)
         finally:
-            tell(closing_table(len(manifest.rows), results, before, runs))
-    return sum(status == "ok" for status in results.done.values()) == len(manifest.rows)
+            tell(closing_table(run))
+    return run.all_made
 
 
-def _settings(options: argparse.Namespace) -> Settings:
+def _settings(options: argparse.Namespace) -> ManifestSettings:
     mini = options.server is None and options.comfyui is None
-    return Settings(str(options.workflow), mini, options.seed, options.description, tuple(options.set), options.result)
+    return ManifestSettings(
+        str(options.workflow), mini, options.seed, options.description, tuple(options.set), options.result
+    )
 
 
-def _run(
-    options: argparse.Namespace,
-    addresses: Sequence[ServerAddress],
-    manifest: Manifest,
-    plan: Plan,
-    results: ResultsFolder,
-    runs: list[ServersRun],
-) -> None:
-    todo = [row for row in manifest.rows if row.id not in results.done]
-    if addresses:
-        asyncio.run(_edit(addresses, manifest, plan, results, todo, runs))
-        return
-    with embedded.started_server(options.comfyui, options.comfyui_python, options.comfyui_option) as url:
-        asyncio.run(_edit([ServerAddress.of(url)], manifest, plan, results, todo, runs))
+def _make_all(options: argparse.Namespace, addresses: Sequence[ServerAddress], run: ManifestRun) -> None:
+    if options.ray is not None:
+        own = [None if path is None else str(path.absolute()) for path in (options.comfyui, options.comfyui_python)]
+        ray = RayOptions(options.ray, options.actors, tuple(addresses), (own[0], own[1], options.comfyui_option))
+        with _progress(run) as on_done:
+            run_on_ray(ray, run, on_done)
+    elif addresses:
+        asyncio.run(_make_all_on(addresses, run))
+    else:
+        with embedded.started_server(options.comfyui, options.comfyui_python, options.comfyui_option) as url:
+            asyncio.run(_make_all_on([ServerAddress.of(url)], run))
 
 
-async def _edit(
-    addresses: Sequence[ServerAddress],
-    manifest: Manifest,
-    plan: Plan,
-    results: ResultsFolder,
-    todo: Sequence[ManifestRow],
-    runs: list[ServersRun],
-) -> None:
+async def _make_all_on(addresses: Sequence[ServerAddress], run: ManifestRun) -> None:
     retry_seconds = RETRY_SECONDS if len(addresses) > 1 else None
     async with AsyncExitStack() as stack:
         # Into the temp folder: thousands of sources would stay in the input folder and fill the page's lists.
         clients = [
             await stack.enter_async_context(ComfyClient(address, "temp", retry_seconds)) for address in addresses
         ]
-        await _check_servers(clients, added_places(plan, manifest.rows))
-        with _progress(len(manifest.rows), results) as on_done:
-            run = ServersRun(clients, plan, manifest.folder, results, on_done)
-            runs.append(run)
-            await run.run(todo)
-
-
-async def _check_servers(clients: Sequence[ComfyClient], added: Mapping[tuple[str, str], str]) -> None:
-    """Before the work: that there is a server, and that its nodes have the inputs that something sets.
-
-    Raises:
-        ComfyError: no server answers.
-        ManifestError: a node has no such input.
-    """
-    answers = await asyncio.gather(*(client.check() for client in clients), return_exceptions=True)
-    there = [client for client, answer in zip(clients, answers, strict=True) if answer is None]
-    errors = [str(answer) for answer in answers if answer is not None]
-    if not there:
-        raise ComfyError("\n".join(errors))
-    problems = []
-    for (node_class, name), row in added.items():
-        known = await there[0].input_names(node_class)
-        if name not in known:
-            listed = ", ".join(known) or "none, as it does not know this class of nodes"
-            problems.append(f"The row {row!r} sets {node_class}.{name}. The node's inputs on the server: {listed}.")
-    if problems:
-        raise ManifestError("\n".join(problems))
+        answers = await asyncio.gather(*(client.check() for client in clients), return_exceptions=True)
+        there = [client for client, answer in zip(clients, answers, strict=True) if answer is None]
+        if not there:
+            raise ComfyError("\n".join(str(answer) for answer in answers))
+        await check_inputs(there[0], added_places(run.plan, run.manifest.rows))
+        with _progress(run) as on_done:
+            await ServersRun(clients, run, on_done).make_all()
 
 
 @contextmanager
-def _progress(total: int, results: ResultsFolder) -> Iterator[Callable[[ManifestRow, bool], None]]:
-    failed = sum(status != "ok" for status in results.done.values())
-    interval = SHOW_SECONDS[not sys.stderr.isatty()]
+def _progress(run: ManifestRun) -> Iterator[Callable[[bool], None]]:
+    """Calls of what it yields, with whether an edit was made, move a bar with rate and time left."""
+    failed, interval = run.count(FAILED), SHOW_SECONDS[not sys.stderr.isatty()]
     with (
         logging_redirect_tqdm([logging.getLogger()]),
-        tqdm(total=total, initial=len(results.done), unit="edit", dynamic_ncols=True, mininterval=interval) as bar,
+        tqdm(total=run.total, initial=run.before, unit="edit", dynamic_ncols=True, mininterval=interval) as bar,
     ):
 
-        def on_done(_: ManifestRow, made: bool) -> None:
+        def on_done(made: bool) -> None:
             nonlocal failed
             failed += not made
             if failed:

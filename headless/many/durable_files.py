@@ -24,11 +24,13 @@ def write_whole(target: Path, content: bytes, unfinished: Path) -> None:
 
 def append_whole(path: Path, text: str) -> None:
     """All of the text, or nothing of it."""
-    with open(path, "ab") as file:
+    # Without a buffer, which would write its rest when the file is closed, after what failed was taken back.
+    with open(path, "ab", buffering=0) as file:
         before = file.tell()
+        left = memoryview(text.encode())
         try:
-            file.write(text.encode())
-            file.flush()
+            while left:
+                left = left[file.write(left) :]
             os.fsync(file.fileno())
         except OSError:
             # A full disk takes the beginning of a line.

@@ -10,13 +10,13 @@ from ..client import ComfyClient, NodeProgress, RunResult
 from ..errors import GoneError
 from ..workflow import with_new_results
 from .manifest import ManifestRow
-from .plan import Plan
+from .plan import ManifestPlan
 from .results import MadePicture
 
 
 async def make_picture(
     client: ComfyClient,
-    plan: Plan,
+    plan: ManifestPlan,
     row: ManifestRow,
     folder: Path,
     on_progress: Callable[[NodeProgress], None] | None = None,

@@ -8,13 +8,13 @@ from pathlib import Path
 
 from ..errors import ManifestError
 from .manifest import Manifest
-from .plan import Plan
+from .plan import ManifestPlan
 
 FINGERPRINT = "fingerprint.json"
 Fingerprint = Mapping[str, object]
 
 
-def fingerprint_of(manifest: Manifest, plan: Plan) -> Fingerprint:
+def fingerprint_of(manifest: Manifest, plan: ManifestPlan) -> Fingerprint:
     """Of the rows, of the workflows' contents, and of the command line's values."""
     rows = hashlib.sha256()
     for row in manifest.rows:

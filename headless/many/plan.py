@@ -33,7 +33,7 @@ NAME = "picture.png"
 
 
 @dataclass(frozen=True)
-class Settings:
+class ManifestSettings:
     """What the command line says for all rows; a row's own values replace them.
 
     Args:
@@ -50,14 +50,14 @@ class Settings:
 
 
 @dataclass(frozen=True)
-class Plan:
+class ManifestPlan:
     """Everything that is needed to make the edits, so far as it does not depend on a server.
 
     Args:
         workflows: by the name in the column `workflow`; the one without a name is that of the settings.
     """
 
-    settings: Settings
+    settings: ManifestSettings
     workflows: Mapping[str, Workflow]
 
     def workflow_of(self, row: ManifestRow) -> Workflow:
@@ -98,13 +98,13 @@ class Plan:
         return json.dumps({"settings": asdict(self.settings), "workflows": self.workflows})
 
     @classmethod
-    def from_json(cls, text: str) -> "Plan":
+    def from_json(cls, text: str) -> "ManifestPlan":
         found = json.loads(text)
         settings = {**found["settings"], "sets": tuple(found["settings"]["sets"])}
-        return cls(Settings(**settings), found["workflows"])
+        return cls(ManifestSettings(**settings), found["workflows"])
 
 
-def make_plan(manifest: Manifest, settings: Settings, problems: Problems) -> Plan:
+def make_plan(manifest: Manifest, settings: ManifestSettings, problems: Problems) -> ManifestPlan:
     """Load the workflows and try every row on its own.
 
     Raises:
@@ -119,7 +119,7 @@ def make_plan(manifest: Manifest, settings: Settings, problems: Problems) -> Pla
             workflows[name] = _prepared(load_workflow(_workflow_file(manifest, name)), settings)
         except WorkflowError as error:
             problems.add(f"The workflow {name!r}", f"is not usable: {error}")
-    plan = Plan(settings, workflows)
+    plan = ManifestPlan(settings, workflows)
     for row, like_it in _forms(manifest.rows):
         if (row.workflow or "") in workflows and (problem := _problem(plan, row)):
             more = f" (and {like_it} more like it)" if like_it else ""
@@ -127,7 +127,7 @@ def make_plan(manifest: Manifest, settings: Settings, problems: Problems) -> Pla
     return plan
 
 
-def _problem(plan: Plan, row: ManifestRow) -> str | None:
+def _problem(plan: ManifestPlan, row: ManifestRow) -> str | None:
     """Why a row cannot be run, as far as that can be said without a server."""
     try:
         plan.filled(row, NAME, row.region)
@@ -138,7 +138,7 @@ def _problem(plan: Plan, row: ManifestRow) -> str | None:
     return None
 
 
-def added_places(plan: Plan, rows: Sequence[ManifestRow]) -> dict[tuple[str, str], str]:
+def added_places(plan: ManifestPlan, rows: Sequence[ManifestRow]) -> dict[tuple[str, str], str]:
     """Inputs that something sets and the workflow's file does not have: only a server knows whether there are such.
 
     Returns:
@@ -170,7 +170,7 @@ def _set_places(workflow: Workflow, assignments: Sequence[str]) -> list[Place]:
     return assigned_places(workflow, assignments) if assignments else []
 
 
-def _prepared(workflow: Workflow, settings: Settings) -> Workflow:
+def _prepared(workflow: Workflow, settings: ManifestSettings) -> Workflow:
     """With the command line's values in it."""
     if settings.mini:
         workflow = embedded.with_mini_models(workflow)

@@ -3,27 +3,21 @@
 import time
 from collections.abc import Sequence
 
-from .results import FAILED, LINES, OK, ResultsFolder
-from .servers import ServersRun
+from .results import FAILED, LINES, OK
+from .run import ManifestRun
 from .work import ServerState
 
 
-def closing_table(total: int, results: ResultsFolder, before: int, runs: Sequence[ServersRun]) -> str:
-    """How many edits are made, have failed and are left, and what each server did.
-
-    Args:
-        before: edits that had their line when the run began.
-        runs: what was done now; none where nothing was left to do, or no server was there.
-    """
-    statuses = list(results.done.values())
-    made, failed, left = statuses.count(OK), statuses.count(FAILED), total - len(statuses)
-    parts = [f"{total} edits: {made} made", f"{failed} failed", *([f"{left} left"] if left else [])]
+def closing_table(run: ManifestRun) -> str:
+    """How many edits are made, have failed and are left, and what each server did."""
+    made, failed, left = run.count(OK), run.count(FAILED), run.left
+    parts = [f"{run.total} edits: {made} made", f"{failed} failed", *([f"{left} left"] if left else [])]
     lines = [f"{', '.join(parts)}."]
-    for run in runs:
-        now, seconds = len(statuses) - before, time.monotonic() - run.began
+    if run.began is not None:
+        now, seconds = run.total - left - run.before, time.monotonic() - run.began
         lines.append(f"{now} of them now, in {_time(seconds)}{_rate(now, seconds)}.")
-        lines += _servers(run.states, seconds)
-    lines.append(f"Their lines are in {results.folder / LINES}.")
+        lines += _servers(run.servers, seconds) if run.servers else []
+    lines.append(f"Their lines are in {run.results.folder / LINES}.")
     if left:
         lines.append("The same command goes on with those that are left.")
     if failed:

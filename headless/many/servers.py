@@ -3,19 +3,15 @@
 import asyncio
 import itertools
 import logging
-import time
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from ..client import ComfyClient, NodeProgress
-from ..errors import ComfyError, RemovedError, UnreachableError
+from ..errors import ComfyError, ManifestError, RemovedError, UnreachableError
 from ..following import WAITING
 from .edit import make_picture
-from .manifest import ManifestRow
-from .plan import Plan
-from .results import ResultsFolder
+from .run import ManifestRun
 from .work import LOST_LIMIT, OpenEdit, ServerState, Work
 
 log = logging.getLogger(__name__)
@@ -32,37 +28,28 @@ RETRY_SECONDS = (0.5, 1.0, 2.0)
 
 
 class ServersRun:
-    """One run over rows.
+    """All edits of a run on given servers.
 
     Args:
         clients: connections to the servers, open.
-        folder: that the rows' paths start from.
-        on_done: called after every edit with its row, and whether it was made.
+        on_done: called after every edit with whether it was made.
     """
 
-    def __init__(
-        self,
-        clients: Sequence[ComfyClient],
-        plan: Plan,
-        folder: Path,
-        results: ResultsFolder,
-        on_done: Callable[[ManifestRow, bool], None],
-    ) -> None:
-        self.states = [ServerState(str(client.address)) for client in clients]
-        self.began = time.monotonic()
-        self._clients = clients
-        self._plan, self._folder, self._results, self._on_done = plan, folder, results, on_done
+    def __init__(self, clients: Sequence[ComfyClient], run: ManifestRun, on_done: Callable[[bool], None]) -> None:
+        self._clients, self._run, self._on_done = clients, run, on_done
+        self._states = [ServerState(str(client.address)) for client in clients]
 
-    async def run(self, rows: Iterable[ManifestRow]) -> None:
-        """Make all edits.
+    async def make_all(self) -> None:
+        """Make the edits that have no line yet.
 
         Raises:
             ComfyError: no server answers any more.
             OutputError: nothing can be saved any more.
         """
-        work = Work(rows, self.states)
-        self.began = time.monotonic()
-        pairs = zip(self._clients, self.states, strict=True)
+        self._run.servers += self._states
+        self._run.begin()
+        work = Work(self._run.todo, self._states)
+        pairs = zip(self._clients, self._states, strict=True)
         attending = [self._attend(client, state, work) for client, state in pairs]
         await _together(*attending, self._give_up(work))
 
@@ -87,7 +74,9 @@ class ServersRun:
         while (edit := await work.take(state)) is not None:
             begun = asyncio.Event()
             try:
-                made = await make_picture(client, self._plan, edit.row, self._folder, partial(_note_begin, begun))
+                made = await make_picture(
+                    client, self._run.plan, edit.row, self._run.manifest.folder, partial(_note_begin, begun)
+                )
             except (UnreachableError, RemovedError) as error:
                 # Edits that waited behind the one that was running are not to blame.
                 edit.lost += begun.is_set() or isinstance(error, RemovedError)
@@ -95,12 +84,11 @@ class ServersRun:
             except (ComfyError, ValueError) as error:
                 await self._failed(edit, state, work, str(error))
             else:
-                await asyncio.to_thread(self._results.keep_picture, edit.row, made)
-                state.made, state.blamed = state.made + 1, 0
-                state.seconds += made.seconds or 0.0
+                await asyncio.to_thread(self._run.results.keep_picture, edit.row, made)
+                state.add(made.seconds)
                 for other in edit.failed_on:
                     self._blame(other, work)
-                self._on_done(edit.row, True)
+                self._on_done(True)
                 work.done()
 
     async def _lost(self, edit: OpenEdit, state: ServerState, work: Work, error: ComfyError) -> None:
@@ -122,9 +110,9 @@ class ServersRun:
             await self._fail(edit, state, work, reason)
 
     async def _fail(self, edit: OpenEdit, state: ServerState, work: Work, reason: str) -> None:
-        await asyncio.to_thread(self._results.keep_failure, edit.row, reason, state.name)
+        await asyncio.to_thread(self._run.results.keep_failure, edit.row, reason, state.name)
         state.failed += 1
-        self._on_done(edit.row, False)
+        self._on_done(False)
         work.done()
 
     def _blame(self, state: ServerState, work: Work) -> None:
@@ -143,13 +131,33 @@ class ServersRun:
         clock = asyncio.get_running_loop()
         last = clock.time()
         while not await _within(work.finished, 1.0):
-            if any(state.there for state in self.states):
+            if any(state.there for state in self._states):
                 last = clock.time()
             elif clock.time() - last > GIVE_UP_SECONDS:
                 raise ComfyError(
                     f"No server has answered for {GIVE_UP_SECONDS / 60:.0f} minutes. What is finished is kept; run the "
                     "same command again when there is one."
                 )
+
+
+async def check_inputs(client: ComfyClient, added: Mapping[tuple[str, str], str]) -> None:
+    """Make sure that the nodes have the inputs that something sets: servers drop what they do not know.
+
+    Args:
+        added: from `added_places`.
+
+    Raises:
+        ManifestError: a node has no such input.
+        ComfyError: no connection.
+    """
+    problems = []
+    for (node_class, name), row in added.items():
+        known = await client.input_names(node_class)
+        if name not in known:
+            listed = ", ".join(known) or "none, as it does not know this class of nodes"
+            problems.append(f"The row {row!r} sets {node_class}.{name}. The node's inputs on the server: {listed}.")
+    if problems:
+        raise ManifestError("\n".join(problems))
 
 
 def _note_begin(begun: asyncio.Event, progress: NodeProgress) -> None:

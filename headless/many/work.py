@@ -31,6 +31,11 @@ class ServerState:
     lost: int = 0
     seconds: float = 0.0
 
+    def add(self, seconds: float | None) -> None:
+        """An edit that it made, and how long it worked on it."""
+        self.made, self.blamed = self.made + 1, 0
+        self.seconds += seconds or 0.0
+
 
 @dataclass
 class OpenEdit:
