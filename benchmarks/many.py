@@ -174,7 +174,7 @@ def summary(client: Client, edits: int, servers: int, seconds: float, first: Cli
     passed = made[-1] - made[0]
     worked = sum(line["seconds"] for line in lines) * (1 - servers / edits)
     equal = 0
-    for line in lines:
+    for line in (line for line in lines if line["file"]):
         places = (client.output / line["file"], (first or client).output / line["file"])
         own, other = (Image.open(place) for place in places)
         equal += ImageChops.difference(own.convert("RGB"), other.convert("RGB")).getbbox() is None
