@@ -210,6 +210,11 @@ class TestRefused:
             main(arguments)
         assert problem in capsys.readouterr().err
 
+    def test_a_column_that_is_missing_is_one_problem(self, folder):
+        (folder / "edits.csv").write_text("id,instruction\n" + "".join(f"{n},make it blue\n" for n in range(50)))
+        with pytest.raises(ManifestError, match=r"has a problem; .*\n  line 2 \(and 49 more\) has no picture$"):
+            read(folder / "edits.csv")
+
 
 class TestPlan:
     def test_a_rows_values_replace_the_command_lines(self, folder):

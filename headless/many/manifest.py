@@ -73,10 +73,10 @@ class Problems:
     """Everything that is wrong with a manifest, to be told at once."""
 
     def __init__(self) -> None:
-        self.found: dict[str, None] = {}
+        self.found: dict[str, list[str]] = {}
 
     def add(self, where: str, problem: str) -> None:
-        self.found[f"{where} {problem}"] = None
+        self.found.setdefault(problem, []).append(where)
 
     def raise_any(self, path: Path) -> None:
         """
@@ -85,11 +85,17 @@ class Problems:
         """
         if not self.found:
             return
-        listed = list(self.found)[:SHOWN]
+        listed = [_shown(places, problem) for problem, places in list(self.found.items())[:SHOWN]]
         more = len(self.found) - len(listed)
         end = [f"and {more} more."] if more else []
         count = "a problem" if len(self.found) == 1 else f"{len(self.found)} problems"
         raise ManifestError("\n  ".join([f"The manifest {path} has {count}; nothing was started:", *listed, *end]))
+
+
+def _shown(places: Sequence[str], problem: str) -> str:
+    """A column that is missing is one problem, however many rows there are."""
+    more = f" (and {len(places) - 1} more)" if len(places) > 1 else ""
+    return f"{places[0]}{more} {problem}"
 
 
 def read_manifest(path: Path, instructions: Sequence[str], problems: Problems) -> Manifest:

@@ -24,6 +24,8 @@ PACK = Path(__file__).resolve().parent.parent.parent
 LOCAL = "local"
 BLOCKS = 10_000
 """Rows are handed out one by one up to this number of them: an actor that dies takes what it was given with it."""
+LEFT_LIMIT = 4
+"""Edits in a row that are left, each after minutes of asking all servers."""
 NOT_SENT = [".git", "**/__pycache__", "/tests", "/benchmarks", "/web"]
 
 
@@ -53,8 +55,12 @@ def run_on_ray(options: RayOptions, run: ManifestRun, on_done: Callable[[bool], 
     """
     with _connected(options) as ray:
         run.begin()
+        left = 0
         try:
             for answer in _dataset(ray, options, run).iter_rows():
+                left = left + 1 if answer["left"] else 0
+                if left == LEFT_LIMIT:
+                    raise ComfyError(f"No server answers any more: {answer['error']} Run the same command again later.")
                 _keep(answer, run, on_done)
         except ray.exceptions.RayError as error:
             raise ComfyError(f"Ray ended the run: {error}") from error
@@ -88,6 +94,8 @@ def _connected(options: RayOptions) -> Iterator[Any]:
         context = ray.data.DataContext.get_current()
         context.enable_progress_bars = False
         context.print_on_execution_start = False
+        # It tells of every data set's begin and end, between the lines of our own progress.
+        logging.getLogger("ray.data").setLevel(logging.ERROR)
         yield ray
     finally:
         ray.shutdown()
