@@ -112,22 +112,29 @@ class ComfyClient:
         """
         await following.queue_of(self._connection)
 
-    async def upload_picture(self, path: Path, name: str | None = None) -> str:
+    async def upload_picture(self, path: Path) -> str:
         """Upload a file; returns the name to give to picture widgets.
-
-        Args:
-            name: for the server (default: the file's); another picture of the same name gets a number there.
 
         Raises:
             ComfyError: no such file, no connection, or the server refused it.
         """
         try:
-            content = await asyncio.to_thread(path.read_bytes)
+            content = path.read_bytes()
         except OSError as error:
             raise ComfyError(f"The picture {path} cannot be read: {error.strerror or error}") from error
+        return await self.upload(content, path.name)
+
+    async def upload(self, content: bytes, name: str) -> str:
+        """Upload a picture under a name; returns the one to give to picture widgets.
+
+        Another picture of the same name gets a number there.
+
+        Raises:
+            ComfyError: no connection, or the server refused it.
+        """
         # Servers take the name as it stands; a quoted one would stay quoted.
         form = aiohttp.FormData(quote_fields=False)
-        form.add_field("image", content, filename=_sendable(name or path.name), content_type="application/octet-stream")
+        form.add_field("image", content, filename=_sendable(name), content_type="application/octet-stream")
         # A folder of this client's own: pictures of the same name from two clients never replace each other.
         form.add_field("subfolder", self._uploads)
         form.add_field("overwrite", "false")

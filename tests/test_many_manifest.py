@@ -9,6 +9,7 @@ from icedit.headless.errors import ManifestError
 from icedit.headless.many.fingerprint import fingerprint_of
 from icedit.headless.many.manifest import ManifestRow, Problems, read_manifest
 from icedit.headless.many.plan import ManifestPlan, ManifestSettings, added_places, make_plan
+from icedit.headless.many.shards import read_source
 from support.workflows import WORKFLOWS
 
 API = WORKFLOWS / "api"
@@ -100,6 +101,33 @@ class TestReading:
             ("in__b-1", "in/b.png", "make it blue", "in/b-1"),
             ("in__b-2", "in/b.png", "remove it", "in/b-2"),
         ]
+
+    def test_shards_of_a_web_dataset(self, folder):
+        import io
+        import tarfile
+
+        (folder / "data").mkdir()
+        with tarfile.open(folder / "data" / "0.tar", "w") as shard:
+            for name, content in {
+                "a.png": b"first", "a.txt": b"make it blue", "in/b.jpg": b"second",
+                "in/b.json": b'{"instruction": "remove it", "seed": 7, "set.KSampler.steps": 4}', "c.cls": b"9",
+            }.items():  # fmt: skip
+                member = tarfile.TarInfo(name)
+                member.size = len(content)
+                shard.addfile(member, io.BytesIO(content))
+            shard.addfile(tarfile.TarInfo("c.png"))
+        for path in (folder / "data", folder / "data" / "0.tar"):
+            manifest = read(path, "make it red")
+            assert [(row.id, row.instruction, row.seed, row.sets, row.target) for row in manifest.rows] == [
+                ("a", "make it blue", None, (), "a"),
+                ("in__b", "remove it", 7, ("KSampler.steps=4",), "in/b"),
+                ("c", "make it red", None, (), "c"),
+            ]
+            contents = [read_source(manifest.place(row.picture)) for row in manifest.rows]
+            assert contents == [b"first", b"second", b""]
+        (folder / "data" / "1.tar").write_bytes(b"no tar")
+        with pytest.raises(ManifestError, match=r"1\.tar is no shard that can be read"):
+            read(folder / "data")
 
     def test_the_command_lines_instruction_is_for_the_rows_that_have_none(self, folder):
         path = lines(folder, {"id": "a", "picture": "a.png"}, ROWS[0])

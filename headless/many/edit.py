@@ -1,5 +1,6 @@
 """One row of a manifest on one server."""
 
+import asyncio
 import hashlib
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
@@ -12,6 +13,7 @@ from ..workflow import with_new_results
 from .manifest import ManifestRow
 from .plan import ManifestPlan
 from .results import MadePicture
+from .shards import read_source
 
 
 async def make_picture(
@@ -51,7 +53,7 @@ async def _uploaded(client: ComfyClient, path: Path) -> str:
     # Servers look for a free name one after the other: files of the same name from many folders must not meet there.
     # The same file keeps its name, so that its edits share what the server remembers of it.
     digest = hashlib.sha256(str(path).encode(errors="surrogateescape")).hexdigest()
-    return await client.upload_picture(path, f"{digest[:12]}{path.suffix}")
+    return await client.upload(await asyncio.to_thread(read_source, path), f"{digest[:12]}{path.suffix}")
 
 
 def _winner(run: RunResult) -> tuple[int | None, float | None]:

@@ -10,6 +10,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
 from ..errors import ManifestError
+from .shards import SUFFIX, source_size
 from .tables import RawRow, raw_rows
 
 COLUMNS = ("id", "picture", "instruction", "seed", "description", "region", "workflow", "output")
@@ -107,12 +108,13 @@ def read_manifest(path: Path, instructions: Sequence[str], problems: Problems) -
     Raises:
         ManifestError: it cannot be read at all, or has no rows. What is wrong with single rows goes to `problems`.
     """
-    if not path.is_dir() and len(instructions) > 1:
+    pictures = path.is_dir() or path.suffix == SUFFIX
+    if not pictures and len(instructions) > 1:
         raise ManifestError(
             "Give one --instruction, for the rows of the manifest that have none; several are for a folder of pictures."
         )
     folder = path if path.is_dir() else path.parent
-    found = _times(raw_rows(path), instructions) if path.is_dir() else raw_rows(path)
+    found = _times(raw_rows(path), instructions) if pictures else raw_rows(path)
     rows = [row for row in _checked(found, problems) if row is not None]
     if instructions:
         rows = [row if row.instruction else _with_instruction(row, instructions[0]) for row in rows]
@@ -237,7 +239,7 @@ def _check_pictures(rows: Sequence[ManifestRow], folder: Path, problems: Problem
     # One file may be the source of many edits.
     for path in dict.fromkeys(path for row in rows for path in (row.picture, row.region) if path):
         try:
-            size = (folder / path).stat().st_size
+            size = source_size(folder / path)
         except (OSError, ValueError):
             continue
         there += 1

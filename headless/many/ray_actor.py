@@ -91,20 +91,19 @@ class EditActor:
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
         """The picture of a row, why it failed, or why it is left for another run."""
-        from icedit.headless.errors import ComfyError, UnreachableError
+        from icedit.headless.errors import ComfyError, RemovedError, UnreachableError
         from icedit.headless.many.manifest import ManifestRow
 
         answer = {"row": row["row"], "picture": b"", "how": "", "error": "", "left": False}
         try:
             made = self._made(ManifestRow.from_json(row["row"]))
         except (ComfyError, ValueError) as error:
-            # A server of its own was started again each time: then it is the edit.
-            return answer | {"error": str(error), "left": isinstance(error, UnreachableError) and self._own is None}
+            return answer | {"error": str(error), "left": isinstance(error, (UnreachableError, RemovedError))}
         how = {name: value for name, value in vars(made).items() if name != "content"}
         return answer | {"picture": made.content, "how": json.dumps(how)}
 
     def _made(self, row: Any) -> Any:
-        from icedit.headless.errors import RemovedError, UnreachableError
+        from icedit.headless.errors import ComfyError, RemovedError, UnreachableError
         from icedit.headless.many.edit import make_picture
 
         pauses = PAUSES if self._own is None else (0.0,) * STARTS
@@ -114,7 +113,10 @@ class EditActor:
             for client in self._clients:
                 try:
                     return self._run(make_picture(client, self._plan, row, self._folder))
-                except (UnreachableError, RemovedError):
+                except (UnreachableError, RemovedError) as error:
+                    if pause is None and self._own is not None:
+                        # The server was there again each time: then it is the edit.
+                        raise ComfyError(f"The server was lost {STARTS + 1} times during this edit. {error}") from error
                     if pause is None and client is self._clients[-1]:
                         raise
             time.sleep(pause or 0.0)
@@ -123,9 +125,14 @@ class EditActor:
         raise AssertionError("unreachable: the last try returns or raises")
 
     def _start(self, starts: int) -> None:
-        """Start its own server, unless another call has done it since there had been so many starts."""
+        """Start its own server, unless another call has done it since there had been so many starts.
+
+        Raises:
+            UnreachableError: it does not start.
+        """
         from icedit.headless.address import ServerAddress
         from icedit.headless.embedded import started_server
+        from icedit.headless.errors import ComfyError, UnreachableError
 
         assert self._own is not None
         comfyui, python, arguments = self._own
@@ -133,9 +140,11 @@ class EditActor:
             if self._starts != starts:
                 return
             self._process.close()
-            url = self._process.enter_context(
-                started_server(comfyui and Path(comfyui), python and Path(python), arguments)
-            )
+            starting = started_server(comfyui and Path(comfyui), python and Path(python), arguments)
+            try:
+                url = self._process.enter_context(starting)
+            except ComfyError as error:
+                raise UnreachableError(str(error)) from error
             self._clients = [self._client(ServerAddress.of(url))]
             self._starts += 1
 

@@ -1,4 +1,4 @@
-"""Reading the rows of a manifest as they stand: JSONL, CSV, parquet, or a folder of pictures."""
+"""Reading the rows of a manifest as they stand: JSONL, CSV, parquet, or a folder of pictures or of shards of them."""
 
 import csv
 import json
@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ManifestError
+from .shards import SUFFIX, shard_rows
 
 ROW_BYTES = 2**20
 TABLE_BYTES = 2**30
@@ -25,14 +26,15 @@ def raw_rows(path: Path) -> Iterator[RawRow]:
     Raises:
         ManifestError: the file as a whole cannot be read.
     """
-    reader = {".jsonl": _jsonl, ".ndjson": _jsonl, ".csv": _csv, ".parquet": _parquet}.get(path.suffix.lower())
-    if path.is_dir():
-        yield from _pictures(path)
+    readers = {".jsonl": _jsonl, ".ndjson": _jsonl, ".csv": _csv, ".parquet": _parquet}
+    reader = readers.get(path.suffix.lower())
+    if path.is_dir() or path.suffix == SUFFIX:
+        yield from _pictures(path) if path.is_dir() else _shard(path)
         return
     if reader is None:
         raise ManifestError(
             f"The manifest {path} is none that can be read: name a file that ends in .jsonl, .csv or .parquet, or a "
-            "folder of pictures."
+            "folder of pictures or of web dataset shards (.tar)."
         )
     try:
         size = path.stat().st_size
@@ -121,12 +123,19 @@ def _is_nothing(value: Any) -> bool:
     return value is None or (isinstance(value, float) and math.isnan(value))
 
 
+def _shard(path: Path) -> Iterator[RawRow]:
+    for row in shard_rows(path, PICTURE_SUFFIXES):
+        yield f"{path.name}, {row['output']}", row
+
+
 def _pictures(folder: Path) -> Iterator[RawRow]:
     """Every picture of a folder and of those in it; results keep their places."""
     for place, folders, names in os.walk(folder):
         folders.sort()
         for name in sorted(names):
             path = Path(place, name).relative_to(folder)
+            if path.suffix == SUFFIX and Path(place) == folder:
+                yield from _shard(folder / name)
             if path.suffix.lower() in PICTURE_SUFFIXES and not name.startswith("."):
                 shown, target = path.as_posix(), path.with_suffix("").as_posix()
                 yield shown, {"id": target.replace("/", "__"), "picture": shown, "output": target}
