@@ -1,14 +1,11 @@
 """The rows that are still to be done, and who may take the next one."""
 
 import asyncio
-import logging
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from .manifest import ManifestRow
-
-log = logging.getLogger(__name__)
 
 LOST_LIMIT = 3
 """An edit at which a server was lost so often is taken for the reason."""
