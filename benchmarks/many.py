@@ -104,11 +104,13 @@ class Client:
     output: Path
     python: str = sys.executable
     servers: Sequence[str] = ()
+    sets: Sequence[str] = ()
 
     def start(self, *more: str) -> subprocess.Popen[bytes]:
         given = ["--manifest", str(self.manifest), "--output", str(self.output), *more]
-        if self.servers:
-            given += ["--server", *self.servers, *(part for one in MINI_SETS for part in ("--set", one))]
+        given += ["--server", *self.servers] if self.servers else []
+        # A server of its own gets the mini models by itself.
+        given += [part for one in (*self.sets, *(MINI_SETS if self.servers else ())) for part in ("--set", one)]
         command, nowhere = [self.python, "-m", "headless", *given], subprocess.DEVNULL
         return subprocess.Popen(command, cwd=PACK, stdout=nowhere, stderr=nowhere)
 
@@ -195,6 +197,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--edits", type=int, default=400)
     parser.add_argument("--ways", nargs="+", default=["one", "two", "killed", "client"])
+    parser.add_argument("--steps", type=int, default=28, help="of the sampler, for each edit")
     parser.add_argument("--every", type=float, default=30.0, help="seconds between two kills")
     parser.add_argument("--ray-python", default=sys.executable)
     options = parser.parse_args()
@@ -204,7 +207,7 @@ def main() -> None:
         folder = Path(name)
         manifest, first = write_manifest(folder, options.edits), None
         for way in options.ways:
-            client = Client(manifest, folder / way)
+            client = Client(manifest, folder / way, sets=[f"KSampler.steps={options.steps}"])
             begin = time.monotonic()
             servers, status, disturbed = run(way, client, pool, options)
             seconds = time.monotonic() - begin

@@ -35,9 +35,10 @@ def add_manifest_options(parser: argparse.ArgumentParser) -> None:
         "--manifest",
         type=Path,
         metavar="FILE",
-        help="edit what a .jsonl, .csv, .parquet or .tar (web dataset) says: id, picture, instruction and, where wanted, "
-        "seed, description, region, workflow, output, set.NODE.INPUT; or every picture of a folder. Results are <id>.png and "
-        "a line in results.jsonl; the same command goes on where it ended. Takes several addresses after --server",
+        help="edit what a .jsonl, .csv, .parquet or .tar (web dataset) says: id, picture, instruction and, where "
+        "wanted, seed, description, region, workflow, output, set.NODE.INPUT; or every picture of a folder. Results "
+        "are <id>.png and a line in results.jsonl; the same command goes on where it ended. Takes several addresses "
+        "after --server",
     )
     many.add_argument("--retry-failed", action="store_true", help="also try the edits again that failed before")
     many.add_argument(
