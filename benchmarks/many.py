@@ -16,7 +16,6 @@ not work.
 """
 
 import argparse
-import itertools
 import json
 import os
 import random
@@ -25,6 +24,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.request
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -65,8 +65,10 @@ class Pool:
             self._stack.enter_context(running_server(environment, PACK / "mini" / "models", ("--cpu",)))
         )
 
-    def restart(self, number: int, pause: float) -> None:
-        """Kill a server, and start its command again after a pause."""
+    def restart(self, number: int, pause: float) -> bool:
+        """Kill a server, and start its command again after a pause; only where all are there, or none would ever be."""
+        if not all(_answers(server.url) for server in self.servers):
+            return False
         server = self.servers[number]
         server.process.kill()
         server.process.wait()
@@ -77,6 +79,15 @@ class Pool:
             )
         self._stack.callback(again.kill)
         self.servers[number] = type(server)(server.url, server.folder, server.log_file, again)
+        return True
+
+
+def _answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(f"{url}/queue", timeout=5):
+            return True
+    except OSError:
+        return False
 
 
 def write_manifest(folder: Path, edits: int) -> Path:
@@ -130,9 +141,9 @@ class Client:
 
 
 class Every:
-    """Calls something every so many seconds, from the first edit on that is made."""
+    """Calls something every so many seconds, from the first edit on that is made; again soon where it returns False."""
 
-    def __init__(self, client: Client, seconds: float, what: Callable[[subprocess.Popen[bytes]], None]) -> None:
+    def __init__(self, client: Client, seconds: float, what: Callable[[subprocess.Popen[bytes]], bool]) -> None:
         self._client, self._seconds, self._what = client, seconds, what
         self._next: float | None = None
         self.calls = 0
@@ -142,17 +153,18 @@ class Every:
         now = time.monotonic()
         if self._next is None and self._client.lines():
             self._next = now + self._seconds
-        elif self._next is not None and now >= self._next and process.poll() is None:
-            self._what(process)
+        elif self._next is not None and now >= self._next and process.poll() is None and self._what(process):
             self.calls, self._next = self.calls + 1, time.monotonic() + self._seconds
 
 
-def kill_actor(driver: subprocess.Popen[bytes]) -> None:
+def kill_actor(driver: subprocess.Popen[bytes]) -> bool:
     import psutil
 
     found = psutil.Process(driver.pid).children(recursive=True)
     actors = [process for process in found if "MapWorker" in " ".join(process.cmdline())]
-    random.choice(actors).kill()
+    if actors:
+        random.choice(actors).kill()
+    return bool(actors)
 
 
 def killed_clients(client: Client, times: int, seconds: float) -> int:
@@ -230,8 +242,7 @@ def run(way: str, client: Client, pool: Pool, options: argparse.Namespace) -> tu
     if way == "client":
         return 2, killed_clients(client, 10, 8.0), 10
     if way == "killed":
-        turns = itertools.cycle(range(count))
-        every = Every(client, options.every, lambda _: pool.restart(next(turns), options.every / 2))
+        every = Every(client, options.every, lambda _: pool.restart(random.randrange(count), options.every / 2))
         return 2, client.run(disturb=every), every.calls
     return count, client.run(), 0
 
