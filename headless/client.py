@@ -140,10 +140,10 @@ class ComfyClient:
         form.add_field("overwrite", "false")
         form.add_field("type", self._upload_type)
         answer = await self._connection.json("POST", "/upload/image", data=form)
-        name, folder = answer.get("name"), answer.get("subfolder") or ""
-        if not isinstance(name, str) or not isinstance(folder, str):
+        given, folder = answer.get("name"), answer.get("subfolder") or ""
+        if not isinstance(given, str) or not isinstance(folder, str):
             raise self._connection.unlike_comfyui("/upload/image")
-        place = f"{folder}/{name}" if folder else name
+        place = f"{folder}/{given}" if folder else given
         return place if self._upload_type == "input" else f"{place} [{self._upload_type}]"
 
     async def input_names(self, node_class: str) -> list[str]:
