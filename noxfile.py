@@ -10,6 +10,7 @@ import nox
 
 CACHE = runpy.run_path(str(Path(__file__).parent / "private_host" / "cache.py"))["cache_dir"]()
 CLIENT = "headless/requirements.txt"
+RAY = "headless/requirements-ray.txt"
 # The folder may have any name; its own folders import each other relatively.
 TRAIN = "import os, runpy, sys; sys.path[0] = '..'; here = os.path.basename(os.getcwd()); "
 TRAIN += "runpy.run_module(here + '.mini.train', run_name='__main__')"
@@ -27,6 +28,10 @@ nox.options.sessions = ["lint", "types", "tests"]
 def edit(session: nox.Session) -> None:
     """Edit a picture: `nox -s edit -- --picture cat.png --instruction "make it blue" --server http://127.0.0.1:8188`."""
     session.install("--quiet", "-r", CLIENT)
+    if any(argument.split("=")[0] == "--ray" for argument in session.posargs):
+        session.install("--quiet", "-r", RAY)
+    elif any(argument.endswith(".parquet") for argument in session.posargs):
+        session.install("--quiet", "pyarrow>=17")
     # nox prints the commands that it runs, and an address may hold a password.
     session.run("python", "-m", "headless", env={"ICEDIT_ARGUMENTS": json.dumps(session.posargs)})
 

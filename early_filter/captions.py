@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .judge import Verdict
 from .run import Outcome
 
 WIDTH, BORDER = 400, 10
@@ -27,12 +28,14 @@ class RankedPreview:
     Attributes:
         picture: `h w 3` in 0..1, what was judged.
         lines: rank and seed, score, fate; in a batch also the picture's number.
+        score: the judge's, if it gave one.
     """
 
     seed: int
     picture: Tensor
     lines: tuple[str, ...]
     won: bool
+    score: float | None = None
 
     def captioned(self) -> Tensor:
         """The picture with its lines below it, `h w 3` of width WIDTH; a winner on green."""
@@ -63,6 +66,7 @@ def ranked_previews(outcomes: Sequence[Outcome[Any]]) -> list[RankedPreview]:
             outcome.previews[seed].panel.nan_to_num().clamp(0.0, 1.0),
             _caption(outcome, rank, seed) + ((f"picture {number}",) if len(outcomes) > 1 else ()),
             seed == outcome.winner,
+            verdict.score if (verdict := _verdict(outcome, seed)) else None,
         )
         for number, outcome in enumerate(outcomes, start=1)
         for rank, seed in enumerate(_ranked(outcome), start=1)
@@ -77,7 +81,7 @@ def _ranked(outcome: Outcome[Any]) -> list[int]:
 
 def _caption(outcome: Outcome[Any], rank: int, seed: int) -> tuple[str, ...]:
     looks = [look for look in outcome.looks if seed in look.seeds]
-    verdict = next((look.ranking.verdicts[seed] for look in reversed(looks) if seed in look.ranking.verdicts), None)
+    verdict = _verdict(outcome, seed)
     twin = next((look.twins[seed] for look in looks if seed in look.twins), None)
     if verdict is None:
         opinion = "not scored" if twin is None else f"like {twin}"
@@ -89,3 +93,9 @@ def _caption(outcome: Outcome[Any], rank: int, seed: int) -> tuple[str, ...]:
     if seed == outcome.winner and not outcome.filtered:
         fate = "taken, unfiltered"
     return f"#{rank}  seed {seed}", opinion, fate
+
+
+def _verdict(outcome: Outcome[Any], seed: int) -> Verdict | None:
+    """The latest one."""
+    found = (look.ranking.verdicts.get(seed) for look in reversed(outcome.looks) if seed in look.seeds)
+    return next((verdict for verdict in found if verdict is not None), None)

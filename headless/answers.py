@@ -78,6 +78,18 @@ def recorded_failure(entry: Mapping[str, Any]) -> str | None:
     return None
 
 
+def recorded_seconds(entry: Mapping[str, Any]) -> float | None:
+    """From the start of a prompt of the history to its end; None if the server has not recorded it."""
+    times: dict[Any, int] = {}
+    for message in items(mapping(entry.get("status")).get("messages")):
+        if isinstance(message, list) and len(message) == 2:
+            time = count(mapping(message[1]).get("timestamp"))
+            if time is not None:
+                times[str(message[0])] = time
+    start, end = times.get("execution_start"), times.get("execution_success")
+    return None if start is None or end is None or end < start else (end - start) / 1000
+
+
 def queued(queue: Mapping[str, Any], part: str) -> list[tuple[float, str]]:
     """Order and id of the prompts in a part of the queue, the next one first."""
     found = [item for item in items(queue.get(part)) if isinstance(item, list) and len(item) > 1]

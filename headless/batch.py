@@ -5,11 +5,11 @@ import logging
 import re
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PureWindowsPath
 
 from .address import ServerAddress
-from .client import ComfyClient, NodeProgress, SavedPicture, Workflow
+from .client import ComfyClient, NodeProgress, RunResult, SavedPicture, Workflow
 from .errors import ComfyError, GoneError
 from .job import Edit, Job
 from .workflow import with_new_results
@@ -106,12 +106,12 @@ async def _run_edit(
     try:
         name = await client.upload_picture(edit.picture) if edit.picture else None
         filled = job.filled(edit, name)
-        lost = await _save_all(client, await _pictures(client, filled, report), folder, edit, files)
+        lost = await _save_all(client, (await finished_run(client, filled, report)).pictures, folder, edit, files)
         if lost:
             # Servers remember what a node has done, not whether the files of it are still there.
             log.info("The server no longer has the pictures of node %s and makes them again.", ", ".join(lost))
-            again = await _pictures(client, with_new_results(filled, lost), report)
-            again = [picture for picture in again if picture.node in lost]
+            run = await finished_run(client, with_new_results(filled, lost), report)
+            again = [picture for picture in run.pictures if picture.node in lost]
             if await _save_all(client, again, folder, edit, files):
                 raise ComfyError("The server does not hand out the picture that it just saved (HTTP status 404).")
     except ComfyError as error:
@@ -122,19 +122,23 @@ async def _run_edit(
     return EditResult(edit, tuple(files))
 
 
-async def _pictures(
-    client: ComfyClient, workflow: Workflow, report: Callable[[NodeProgress], None]
-) -> list[SavedPicture]:
+async def finished_run(
+    client: ComfyClient, workflow: Workflow, report: Callable[[NodeProgress], None] | None = None
+) -> RunResult:
+    """A run with the pictures alone that it saved: temporary ones are previews of the page.
+
+    Raises:
+        ComfyError: it failed, or saved none.
+    """
     result = await client.run(workflow, report)
-    # Temporary pictures are previews of the page; what a Save node wrote is the result.
-    saved = [picture for picture in result.pictures if picture.kind == "output"]
+    saved = tuple(picture for picture in result.pictures if picture.kind == "output")
     if not saved:
         raise ComfyError("The workflow finished, but saved no picture. Add a Save Image node to it.")
-    return saved
+    return replace(result, pictures=saved)
 
 
 async def _save_all(
-    client: ComfyClient, pictures: list[SavedPicture], folder: Path, edit: Edit, files: list[Path]
+    client: ComfyClient, pictures: Sequence[SavedPicture], folder: Path, edit: Edit, files: list[Path]
 ) -> list[str]:
     """Save the pictures and append their files to `files`.
 

@@ -19,8 +19,9 @@ from . import embedded
 from .address import BEARER_VARIABLE, HEADERS_VARIABLE, ServerAddress
 from .batch import EditResult, OutputError, make_output_folder, run_job
 from .client import ComfyClient, NodeProgress
-from .errors import ComfyError
+from .errors import ComfyError, ManifestError
 from .job import DEFAULT_WORKFLOW, Edit, Job, check_added, job_of
+from .many.command import add_manifest_options, check_manifest_options, edit_manifest
 from .workflow import WorkflowError
 
 log = logging.getLogger(__name__)
@@ -44,13 +45,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parsed(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     try:
+        if options.manifest is not None:
+            return 0 if edit_manifest(options, print) else FAILED
         job = job_of(options)
         _check_edits(job)
         make_output_folder(options.output)
-        address = None if options.server is None else ServerAddress.of(options.server, os.environ)
+        address = None if options.server is None else ServerAddress.of(options.server[0], os.environ)
         with _client(address, options) as client:
             outcomes = asyncio.run(_edit(client, job, options.output))
-    except (WorkflowError, OutputError) as error:
+    except (WorkflowError, ManifestError, OutputError) as error:
         print(f"Error: {error}", file=sys.stderr)
         return USAGE
     except ComfyError as error:
@@ -88,6 +91,7 @@ def parsed(arguments: Sequence[str]) -> argparse.Namespace:
     options = parser.parse_args(arguments)
     if options.comfyui is None and (options.comfyui_python or options.comfyui_option):
         parser.error("--comfyui-python and --comfyui-option are for the ComfyUI that --comfyui names")
+    check_manifest_options(options, parser.error)
     return options
 
 
@@ -124,6 +128,7 @@ def _parser() -> argparse.ArgumentParser:
         "what is set here is never replaced by --seed, --picture, --instruction or --description",
     )
     parser.add_argument("--output", type=Path, default=Path("output"), help="folder for results (default: %(default)s)")
+    add_manifest_options(parser)
     return parser
 
 
@@ -131,6 +136,7 @@ def _add_comfyui(parser: argparse.ArgumentParser) -> None:
     which = parser.add_mutually_exclusive_group()
     which.add_argument(
         "--server",
+        nargs="+",
         metavar="URL",
         help="your ComfyUI with the real models, as http://127.0.0.1:8188; with a login, as "
         "https://USER:PASSWORD@comfy.example.org. A token comes from the environment variable "

@@ -11,7 +11,7 @@ import asyncio
 import itertools
 import re
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,11 +58,16 @@ class SavedPicture:
 
 @dataclass(frozen=True)
 class RunResult:
-    """What a finished prompt produced: its pictures in the order of the workflow's nodes, and all outputs."""
+    """What a finished prompt produced: its pictures in the order of the workflow's nodes, and all outputs.
+
+    Args:
+        seconds: for which the server worked on it, if the server says so.
+    """
 
     prompt_id: str
     pictures: tuple[SavedPicture, ...]
     outputs: dict[str, Any]
+    seconds: float | None = None
 
 
 class ComfyClient:
@@ -72,9 +77,16 @@ class ComfyClient:
         server: its address, with a user and a password or a query if it wants them. One with a token or headers is made
             by `ServerAddress.of`.
         upload_type: the server's folder for uploaded pictures, input or temp.
+        retry_seconds: the waits before each try to reach the server again (default: following.RETRY_SECONDS).
     """
 
-    def __init__(self, server: str | ServerAddress, upload_type: str = "input") -> None:
+    def __init__(
+        self,
+        server: str | ServerAddress,
+        upload_type: str = "input",
+        retry_seconds: Sequence[float] | None = None,
+    ) -> None:
+        self._retry_seconds = retry_seconds
         self._connection = Connection(server)
         self._upload_type = upload_type
         self._uploads = f"icedit-{uuid.uuid4().hex[:8]}"
@@ -88,6 +100,19 @@ class ComfyClient:
     ) -> None:
         await self._connection.close()
 
+    @property
+    def address(self) -> ServerAddress:
+        return self._connection.address
+
+    async def check(self) -> None:
+        """Find out whether the server is there and takes work.
+
+        Raises:
+            UnreachableError: no connection.
+            ComfyError: it wants a login, or is no ComfyUI.
+        """
+        await following.queue_of(self._connection)
+
     async def upload_picture(self, path: Path) -> str:
         """Upload a file; returns the name to give to picture widgets.
 
@@ -98,11 +123,13 @@ class ComfyClient:
             content = path.read_bytes()
         except OSError as error:
             raise ComfyError(f"The picture {path} cannot be read: {error.strerror or error}") from error
-        # A folder of this client's own: pictures of the same name from two clients never replace each other.
-        return await self.upload(path.name, content, self._uploads)
+        return await self.upload(path.name, content)
 
-    async def upload(self, name: str, content: bytes, folder: str) -> str:
-        """Upload a file into a folder; returns the name to give to widgets. Another file of that name there stays.
+    async def upload(self, name: str, content: bytes, folder: str | None = None) -> str:
+        """Upload a file; returns the name to give to widgets. Another file of that name there stays.
+
+        Without `folder` it goes into one of this client's own: pictures of the same name from two clients never replace
+        each other.
 
         Raises:
             ComfyError: no connection, or the server refused it.
@@ -110,7 +137,7 @@ class ComfyClient:
         # Servers take the name as it stands; a quoted one would stay quoted.
         form = aiohttp.FormData(quote_fields=False)
         form.add_field("image", content, filename=_sendable(name), content_type="application/octet-stream")
-        form.add_field("subfolder", folder)
+        form.add_field("subfolder", self._uploads if folder is None else folder)
         form.add_field("overwrite", "false")
         form.add_field("type", self._upload_type)
         answer = await self._connection.json("POST", "/upload/image", data=form)
@@ -168,14 +195,14 @@ class ComfyClient:
 
         # Known before the server answers, so that a call that is cancelled meanwhile leaves nothing behind.
         prompt_id = str(uuid.uuid4())
-        async with following.Follower(self._connection, report) as follower:
+        async with following.Follower(self._connection, report, self._retry_seconds) as follower:
             try:
                 prompt_id = await self._queue(workflow, follower.listener, prompt_id)
                 outputs = await follower.outputs_of(prompt_id)
             except asyncio.CancelledError:
                 await self._take_back(prompt_id)
                 raise
-        return RunResult(prompt_id, _pictures(outputs, workflow), outputs)
+        return RunResult(prompt_id, _pictures(outputs, workflow), outputs, follower.seconds)
 
     async def download(self, picture: SavedPicture) -> bytes:
         """The content of a picture.
@@ -186,7 +213,7 @@ class ComfyClient:
         """
         query = {"filename": picture.filename, "subfolder": picture.subfolder, "type": picture.kind}
         # The work is done: a moment without a connection must not cost it.
-        for wait in (*following.RETRY_SECONDS, None):
+        for wait in (*(following.RETRY_SECONDS if self._retry_seconds is None else self._retry_seconds), None):
             try:
                 content = await self._connection.file("/view", query)
             except UnreachableError:

@@ -15,3 +15,11 @@ class SocketRefusedError(ComfyError):
 
 class GoneError(ComfyError):
     """The server no longer has a file that it named."""
+
+
+class RemovedError(ComfyError):
+    """The prompt is no longer on the server, which has not finished it: it was restarted, or someone removed it."""
+
+
+class ManifestError(ValueError):
+    """A manifest or the folder for its results is not usable; the message has every problem and what to do."""

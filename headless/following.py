@@ -3,16 +3,16 @@
 import asyncio
 import logging
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from types import TracebackType
 from typing import Any
 
 import aiohttp
 
-from .answers import count, failure, json_object, mapping, queued, recorded_failure
+from .answers import count, failure, json_object, mapping, queued, recorded_failure, recorded_seconds
 from .connection import Connection
-from .errors import ComfyError, SocketRefusedError, UnreachableError
+from .errors import ComfyError, RemovedError, SocketRefusedError, UnreachableError
 
 log = logging.getLogger(__name__)
 
@@ -43,9 +43,20 @@ class Follower:
         connection: to the server, open.
         report: called with the node's id, the steps done and all its steps; with `WAITING` and the prompts before this
             one, or `WORKING`, where the server does not tell of nodes.
+        retry_seconds: the waits before each try to reach a server again (default: RETRY_SECONDS).
+
+    Attributes:
+        seconds: for which the server worked on the prompt, once it has ended, if the server says so.
     """
 
-    def __init__(self, connection: Connection, report: Callable[[str, int, int], None]) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        report: Callable[[str, int, int], None],
+        retry_seconds: Sequence[float] | None = None,
+    ) -> None:
+        self.seconds: float | None = None
+        self._retry_seconds = RETRY_SECONDS if retry_seconds is None else retry_seconds
         # The server keeps one socket for each id: prompts that shared one would take the messages from each other.
         self.listener = uuid.uuid4().hex
         self._connection = connection
@@ -61,7 +72,7 @@ class Follower:
         await self._connect()
         if self._socket is None:
             # Whether it is the socket alone that fails, or the server: then this says what is wrong with it.
-            await self._queue()
+            await queue_of(self._connection)
         return self
 
     async def __aexit__(
@@ -73,7 +84,9 @@ class Follower:
         """Wait for the prompt's end; returns the outputs of its nodes.
 
         Raises:
-            ComfyError: it failed, was interrupted or removed, or the server could not be reached again.
+            UnreachableError: the server could not be reached again.
+            RemovedError: it left the queue without being run.
+            ComfyError: it failed or was interrupted.
         """
         self._prompt_id = prompt_id
         while True:
@@ -82,6 +95,7 @@ class Follower:
             if entry is not None:
                 if reason := recorded_failure(entry):
                     raise ComfyError(self._connection.address.clean(reason))
+                self.seconds = recorded_seconds(entry)
                 return dict(mapping(entry.get("outputs")))
 
     async def _listen(self) -> bool:
@@ -133,7 +147,7 @@ class Follower:
 
     async def _ask(self, connected: bool) -> Mapping[str, Any] | None:
         """The prompt's entry in the history, None if it has not ended yet; on a new socket if this one is lost."""
-        for wait in RETRY_SECONDS:
+        for wait in self._retry_seconds:
             try:
                 if not connected:
                     await asyncio.sleep(wait)
@@ -143,31 +157,25 @@ class Follower:
             except UnreachableError as error:
                 log.info("%s Trying again.", error)
                 connected = False
-        raise ComfyError(
+        raise UnreachableError(
             "The connection to the server was lost while it was working. It may have been stopped or run out of "
             "memory; its log says more."
         )
 
     async def _entry(self) -> Mapping[str, Any] | None:
         # In this order: a prompt leaves the queue at the moment when it gets into the history.
-        queue = await self._queue()
+        queue = await queue_of(self._connection)
         if self._in_queue(queue):
             return None
         history = await self._connection.json("GET", f"/history/{self._prompt_id}", timeout=ANSWER)
         if isinstance(history.get(self._prompt_id), dict):
             return history[self._prompt_id]
         if self._succeeded:
-            raise ComfyError("The server has forgotten the prompt that it just finished; was its history cleared?")
-        raise ComfyError(
+            raise RemovedError("The server has forgotten the prompt that it just finished; was its history cleared?")
+        raise RemovedError(
             "The prompt was removed from the server's queue: by someone who cleared the queue or deleted the prompt, "
             "or because the server was restarted. Run it again."
         )
-
-    async def _queue(self) -> dict[str, Any]:
-        queue = await self._connection.json("GET", "/queue", timeout=ANSWER)
-        if not isinstance(queue.get("queue_running"), list) or not isinstance(queue.get("queue_pending"), list):
-            raise self._connection.unlike_comfyui("/queue")
-        return queue
 
     def _in_queue(self, queue: Mapping[str, Any]) -> bool:
         running, pending = ([prompt_id for _, prompt_id in queued(queue, part)] for part in QUEUE_PARTS)
@@ -200,3 +208,16 @@ class Follower:
         if self._socket is not None:
             await self._socket.close()
             self._socket = None
+
+
+async def queue_of(connection: Connection) -> dict[str, Any]:
+    """The server's queue.
+
+    Raises:
+        UnreachableError: no connection.
+        ComfyError: it wants a login, or does not answer like a ComfyUI server.
+    """
+    queue = await connection.json("GET", "/queue", timeout=ANSWER)
+    if not isinstance(queue.get("queue_running"), list) or not isinstance(queue.get("queue_pending"), list):
+        raise connection.unlike_comfyui("/queue")
+    return queue

@@ -248,8 +248,8 @@ def _filtered(
 
 
 def _shown(cls: type[io.ComfyNode], ranked: Sequence[RankedPreview]) -> dict[str, Any]:
-    """The captioned previews, and for web/pin_candidate.js the candidate of each."""
+    """The captioned previews, and for web/pin_candidate.js and the command line the candidate of each."""
     captioned = torch.stack([preview.captioned() for preview in ranked])
     # As text: the page's numbers hold integers up to 2^53 only.
-    candidates = [{"seed": str(preview.seed), "lines": preview.lines} for preview in ranked]
+    candidates = [{"seed": str(one.seed), "lines": one.lines, "score": one.score} for one in ranked]
     return {**ui.PreviewImage(captioned, cls=cls).as_dict(), "icedit_candidates": candidates}

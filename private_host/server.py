@@ -20,6 +20,7 @@ log = logging.getLogger(__name__)
 
 PACK = Path(__file__).resolve().parent.parent
 TINY_TEXT_ENCODERS = Path(__file__).parent / "text_encoders"
+TIED = Path(__file__).parent / "tied.py"
 START_SECONDS = 600.0
 """An installation with many node packs takes minutes; one that ends while starting is noticed at once."""
 STOP_SECONDS = 10.0
@@ -78,7 +79,7 @@ def running_server(
         log_file = folder / "comfyui.log"
         with open(log_file, "wb") as output:
             process = subprocess.Popen(
-                command, cwd=folder, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, env=environ
+                command, cwd=folder, stdin=subprocess.PIPE, stdout=output, stderr=subprocess.STDOUT, env=environ
             )
         server = Server(url, folder, log_file, process)
         try:
@@ -122,7 +123,7 @@ def _command(environment: Environment, folder: Path, arguments: Sequence[str]) -
         port = free.getsockname()[1]
     # As the portable Windows download starts it: packages of the user's other Pythons are not for it.
     isolated = ["-s"] if environment.python.parent.name == "python_embeded" else []
-    command = [str(environment.python), *isolated, str(environment.host / "main.py")]
+    command = [str(environment.python), *isolated, str(TIED), str(environment.host / "main.py")]
     command += ["--extra-model-paths-config", str(folder / "paths.yaml")]
     command += ["--database-url", "sqlite:///:memory:", "--listen", "127.0.0.1", "--port", str(port)]
     command += ["--disable-auto-launch", *arguments]
@@ -165,3 +166,5 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
         log.warning("ComfyUI did not stop within %.0f s and is being killed", STOP_SECONDS)
         process.kill()
         process.wait()
+    if process.stdin is not None:
+        process.stdin.close()

@@ -536,6 +536,7 @@ def test_the_previews_are_an_output_and_shown_on_the_node_with_their_captions(ho
     judged = {entry.seed: entry.panel for entry in judge.edits}
     assert torch.equal(previews, torch.stack([judged[0], judged[SEEDS - 1]]))
     assert [candidate["seed"] for candidate in output.ui["icedit_candidates"]] == ["0", str(SEEDS - 1)]
+    assert all(isinstance(candidate["score"], float) for candidate in output.ui["icedit_candidates"])
     assert len(output.ui["images"]) == 2
     for shown, preview in zip(output.ui["images"], previews, strict=True):
         assert shown["type"] == "temp"
