@@ -11,7 +11,7 @@ from typing import Any
 Variant = Callable[..., Any]
 
 
-def papers(layer: Any, x: Any, base: Any, strength: float = 1.0, top_k: int = 1) -> Any:
+def papers(layer: Any, x: Any, base: Any, strength: float = 1.0, top_k: int = 1, observe: None = None) -> Any:  # noqa: ARG001
     """As the paper computes it: every expert for every token, the unchosen multiplied by 0, the router in x's dtype."""
     from icedit.moe_lora.layer import routing_weights
     from torch.nn.functional import linear
@@ -24,7 +24,7 @@ def papers(layer: Any, x: Any, base: Any, strength: float = 1.0, top_k: int = 1)
     return base
 
 
-def all_experts(layer: Any, x: Any, base: Any, strength: float = 1.0, top_k: int = 1) -> Any:
+def all_experts(layer: Any, x: Any, base: Any, strength: float = 1.0, top_k: int = 1, observe: None = None) -> Any:  # noqa: ARG001
     """Two products for all experts, also where most of the first one is not needed."""
     from icedit.moe_lora.layer import routing_weights
 
@@ -34,7 +34,7 @@ def all_experts(layer: Any, x: Any, base: Any, strength: float = 1.0, top_k: int
     return layer.up(hidden.flatten(-2).to(base.dtype), base)
 
 
-def grouped(layer: Any, x: Any, base: Any, strength: float = 1.0, top_k: int = 1) -> Any:
+def grouped(layer: Any, x: Any, base: Any, strength: float = 1.0, top_k: int = 1, observe: None = None) -> Any:  # noqa: ARG001
     """Tokens sorted by expert, and one grouped matrix product for each of A and B; nothing waits for the device."""
     import torch
     from icedit.moe_lora.layer import routing_weights

@@ -270,9 +270,9 @@ class TestPlan:
     def test_one_picture_of_a_workflow_is_kept(self, folder):
         _, plan = planned(lines(folder, *ROWS))
         assert inputs(plan.workflows[""], "SaveImage")["filename_prefix"] == "icedit"
-        _, other = planned(lines(folder, *ROWS), result="15")
+        _, other = planned(lines(folder, *ROWS), result="14")
         assert inputs(other.workflows[""], "SaveImage")["filename_prefix"] == "icedit_before_after"
-        with pytest.raises(ManifestError, match="no node '99' whose result could be kept; its Save Image: 12, 15"):
+        with pytest.raises(ManifestError, match="no node '99' whose result could be kept; its Save Image: 11, 14"):
             planned(lines(folder, *ROWS), result="99")
 
     def test_inputs_that_only_a_server_knows(self, folder):

@@ -19,8 +19,7 @@ CHOOSE = """([id, name]) => {
   widget.callback(name)
 }"""
 PREVIEWS = "id => document.querySelectorAll(`[data-node-id='${id}'] .image-preview`).length"
-THUMBNAILS = """() => [...document.querySelectorAll('[data-testid^="template-workflow-"] img')]
-  .map(image => image.naturalWidth)"""
+THUMBNAIL = """name => document.querySelector(`[data-testid="${name}"] img`)?.naturalWidth === 512"""
 
 
 def saved_nodes(content):
@@ -141,8 +140,10 @@ def test_the_template_browser_shows_and_opens_our_workflows(comfy):
     )
     names = {card.get_attribute("data-testid") for card in cards.all()}
     assert names == {f"template-workflow-{path.stem}" for path in PAGE_WORKFLOWS}
-    page.wait_for_timeout(1000)
-    assert comfy.evaluate(THUMBNAILS) == [512] * len(PAGE_WORKFLOWS), "a thumbnail beside the workflow is missing"
+    for name in sorted(names):
+        # The page holds a picture only while its card is in view.
+        page.locator(f"[data-testid='{name}']").scroll_into_view_if_needed()
+        page.wait_for_function(THUMBNAIL, arg=name)
     page.get_by_test_id("template-workflow-icedit").click()
     page.wait_for_selector("[data-testid^='template-workflow-']", state="detached")
     page.wait_for_timeout(1000)

@@ -138,6 +138,7 @@ def reusing(graph: Graph, model: Output) -> Output:
         "first_steps": 4,
         "unchanged": "masked",
         "skip_steps": 0.003,
+        "precision": "model",
     }
     return graph.add("ReuseKnownTokens", graph.below(20), (330, 300), values=values)["model"]
 
