@@ -1,7 +1,7 @@
 """What training on pairs teaches the mini models; prints one JSON line.
 
     ICEDIT_HOST=<ComfyUI> <its python> benchmarks/teach.py [new] [curve] [share] [router] [host]
-        [--steps N] [--pairs N] [--edits N] [--seeds N]
+        [--steps N] [--rate R] [--pairs N] [--edits N] [--seeds N]
 
 The pairs are drawn by the picture world, read by *Load Edit Pairs* and learned by *Train MoE-LoRA*.
 `new`: "move the red circle to the top left", which no shipped adapter knows, from the shipped MoE-LoRA, half of every
@@ -28,7 +28,7 @@ from typing import Any
 from in_process import PACK, load_host_and_pack
 from mini_editbench import MODELS, Stack, held_out, one_seed, summary
 
-RATE, BATCH = 1e-3, 32
+BATCH = 32
 OLD_SEED, NEW_SEED, TEST_SEED = 11, 12, 30_000
 OLD_PAIRS, ROUTER_PAIRS = 300, 900
 EQUAL_RANK = 78
@@ -66,6 +66,7 @@ class School:
     stack: Stack
     base: Any
     folder: Path
+    rate: float
 
     def pairs(self, name: str, groups: Sequence[tuple[Sequence[Any], float]]) -> Any:
         """Groups of edits, each with its share of what is drawn, as *Load Edit Pairs* reads them."""
@@ -89,7 +90,7 @@ class School:
     def taught(self, name: str, pairs: Any, steps: int, **settings: Any) -> tuple[str, float]:
         """The name of the trained file, and the seconds of a step."""
         asked = {
-            "steps": steps, "learning_rate": RATE, "optimizer": "AdamW", "schedule": "cosine", "rank": 32, "experts": 4,
+            "steps": steps, "learning_rate": self.rate, "optimizer": "AdamW", "schedule": "cosine", "rank": 32, "experts": 4,
             "top_k": 1, "adapter": "MoE", "batch_size": BATCH, "accumulate": 1, "seed": 0, "checkpointing": False,
             "sample_every": 0, "save_every": 10_000,
         } | settings  # fmt: skip
@@ -129,7 +130,7 @@ def after(school: School, options: argparse.Namespace, name: str, count: int, sh
     lora, seconds = school.taught(name, pairs, options.steps, start_from="mini_moe_lora.safetensors")
     model = school.adapted(lora)
     return {
-        "row": name, "pairs": count, "share of old pairs": share, "steps": options.steps,
+        "row": name, "pairs": count, "share of old pairs": share, "steps": options.steps, "rate": options.rate,
         "step_seconds": round(seconds, 3), "new": school.success(model, moved), "old": school.success(model, known),
     }  # fmt: skip
 
@@ -181,7 +182,7 @@ def host(school: School, options: argparse.Namespace) -> Iterator[dict[str, Any]
     begun, start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.perf_counter()
     trained = stack.host.call(
         "TrainLoraNode", model=[school.base], latents=latents, positive=positives, batch_size=[1],
-        grad_accumulation_steps=[1], steps=[options.steps], learning_rate=[RATE], rank=[32], optimizer=["AdamW"],
+        grad_accumulation_steps=[1], steps=[options.steps], learning_rate=[options.rate], rank=[32], optimizer=["AdamW"],
         loss_function=["MSE"], seed=[0], training_dtype=["fp32"], lora_dtype=["fp32"], quantized_backward=[False],
         algorithm=["LoRA"], gradient_checkpointing=[False], checkpoint_depth=[1], offloading=[False],
         existing_lora=["[None]"], bucket_mode=[False], bypass_mode=[False],
@@ -202,6 +203,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("parts", nargs="*")
     parser.add_argument("--steps", type=int, default=1128)
+    parser.add_argument("--rate", type=float, default=1e-3)
     parser.add_argument("--pairs", type=int, default=200)
     parser.add_argument("--edits", type=int, default=60)
     parser.add_argument("--seeds", type=int, default=3)
@@ -220,7 +222,7 @@ def main() -> None:
         folder_paths.folder_names_and_paths["loras"][0].insert(0, str(folder / "loras"))
         folder_paths.set_input_directory(str(folder / "input"))
         (base,) = stack.host.call("UNETLoader", unet_name="mini_fill.safetensors", weight_dtype="default")
-        school = School(stack, base, folder)
+        school = School(stack, base, folder, options.rate)
         for part in options.parts or PARTS:
             figures[part] = []
             for row in PARTS[part](school, options):
