@@ -90,9 +90,9 @@ class School:
     def taught(self, name: str, pairs: Any, steps: int, **settings: Any) -> tuple[str, float]:
         """The name of the trained file, and the seconds of a step."""
         asked = {
-            "steps": steps, "learning_rate": self.rate, "optimizer": "AdamW", "schedule": "cosine", "rank": 32, "experts": 4,
-            "top_k": 1, "adapter": "MoE", "batch_size": BATCH, "accumulate": 1, "seed": 0, "checkpointing": False,
-            "sample_every": 0, "save_every": 10_000,
+            "steps": steps, "learning_rate": self.rate, "optimizer": "AdamW", "schedule": "cosine", "rank": 32,
+            "experts": 4, "top_k": 1, "adapter": "MoE", "batch_size": BATCH, "accumulate": 1, "seed": 0,
+            "checkpointing": False, "sample_every": 0, "save_every": 10_000,
         } | settings  # fmt: skip
         begun = time.perf_counter()
         lora, *_ = self.stack.host.call(
@@ -182,9 +182,10 @@ def host(school: School, options: argparse.Namespace) -> Iterator[dict[str, Any]
     begun, start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.perf_counter()
     trained = stack.host.call(
         "TrainLoraNode", model=[school.base], latents=latents, positive=positives, batch_size=[1],
-        grad_accumulation_steps=[1], steps=[options.steps], learning_rate=[options.rate], rank=[32], optimizer=["AdamW"],
-        loss_function=["MSE"], seed=[0], training_dtype=["fp32"], lora_dtype=["fp32"], quantized_backward=[False],
-        algorithm=["LoRA"], gradient_checkpointing=[False], checkpoint_depth=[1], offloading=[False],
+        grad_accumulation_steps=[1], steps=[options.steps], learning_rate=[options.rate], rank=[32],
+        optimizer=["AdamW"], loss_function=["MSE"], seed=[0], training_dtype=["fp32"], lora_dtype=["fp32"],
+        quantized_backward=[False], algorithm=["LoRA"], gradient_checkpointing=[False], checkpoint_depth=[1],
+        offloading=[False],
         existing_lora=["[None]"], bucket_mode=[False], bypass_mode=[False],
     )  # fmt: skip
     seconds = (time.perf_counter() - start) / options.steps

@@ -34,6 +34,9 @@ FILTER_NOTE = """## The early filter
 Six seeds are tried for four steps, a judge looks at the previews, the best two go on, the best one is finished: about
 52 steps in place of 6 x 28. The sampler shows every candidate, the winner on green.
 
+**Reuse Known Tokens** makes this faster. With its `refresh_every` at 9, `first_steps` at 1 and `skip_steps` at 0.01,
+and `keep` at 1 here, six candidates and the winner take less than one plain edit; each differs more from its plain one.
+
 **You like another one better?** Click it to see it large, then use **Pin a candidate's seed** above it: from then on
 that seed alone is run, to its end. Unpin it in the same place.
 
@@ -101,7 +104,7 @@ def icedit_early_filter(info: NodeInfo) -> Graph:
     graph = Graph("icedit_early_filter", info)
     _edit(graph, reusing(graph, moe_lora(graph)), _early_filter)
     _notes(graph, MOE_LORA)
-    graph.note(graph.below(-480), (440, 340), "Early filter", FILTER_NOTE.format(**QWEN3_VL))
+    graph.note(graph.below(-480), (440, 430), "Early filter", FILTER_NOTE.format(**QWEN3_VL))
     return graph
 
 
