@@ -15,7 +15,7 @@ repeated, also where a probe goes on: what the next ones build on comes from the
 import copy
 import logging
 from collections.abc import Sequence, Set
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import comfy.model_management
@@ -28,27 +28,14 @@ from ...early_filter.budget import Budget
 from ...early_filter.run import Finished
 from ..conditioning_rows import conditioning_rows
 from ..interrupts import poll
-from ..model_cost import COST_KEY, FULL, ModelCost, extent
+from ..model_cost import COST_KEY, ModelCost, extent
 from ..sampling import LatentRow, Process, run_guider
 from ..step_caches import step_cache
+from .recording import Recorded, Recording, bits, fingerprint
 
 log = logging.getLogger(__name__)
 
 EARLY_FILTER_KEY = "icedit_early_filter"
-
-Fingerprint = tuple[int, tuple[float, ...]]
-
-
-@dataclass(frozen=True, eq=False)
-class Recorded:
-    """The model's outputs in one evaluation, and the fingerprint of its input.
-
-    `extent`: as in `model_cost`; None where no node leaves anything out.
-    """
-
-    input: Fingerprint
-    outputs: list[Tensor | None]
-    extent: str | None
 
 
 class _Stopped(BaseException):
@@ -57,36 +44,6 @@ class _Stopped(BaseException):
 
 class _Changed(BaseException):
     """Ends a sampler whose model no longer gives a recorded output."""
-
-
-@dataclass
-class Recording:
-    """The model's outputs for one seed, and the steps and prediction they led to.
-
-    `ends` are the positions of the last output of each probe: the host loads the model anew for each.
-    """
-
-    outputs: list[Recorded] = field(default_factory=list)
-    ends: set[int] = field(default_factory=set)
-    steps: int = 0
-    x0: Tensor | None = None
-
-    @property
-    def last_computed_in_full(self) -> int:
-        """The position of the last output that builds on no other."""
-        extents = [one.extent for one in self.outputs]
-        return max((at for at, extent in enumerate(extents) if extent in (None, FULL)), default=len(extents) - 1)
-
-    @property
-    def built_on(self) -> Set[int]:
-        """The positions to compute once more before the next evaluation can build on them."""
-        partial = bool(self.outputs) and self.outputs[-1].extent is not None
-        return {self.last_computed_in_full} if partial else set()
-
-    def cut(self, position: int) -> None:
-        """Drop the outputs from this position on."""
-        del self.outputs[position:]
-        self.ends = {min(end, position - 1) for end in self.ends if position}
 
 
 @dataclass(frozen=True)
@@ -220,11 +177,11 @@ class _Replay:
         """In place of the host's evaluation of all prompts, which `executor` is."""
         poll()
         _, conds, x, timestep, model_options = args
-        fingerprint, position = _fingerprint(x, timestep), self.asked
+        given, position = fingerprint(x, timestep), self.asked
         self.asked += 1
         if position < len(self.recording.outputs):
             recorded = self.recording.outputs[position]
-            if recorded.input == fingerprint:
+            if recorded.input == given:
                 if position in self._checked:
                     self._check(recorded.outputs, executor(*args))
                 return [torch.zeros_like(x) if out is None else out.to(x.device, copy=True) for out in recorded.outputs]
@@ -240,7 +197,7 @@ class _Replay:
                 None if cond is None else output.to("cpu", copy=True)
                 for cond, output in zip(conds, outputs, strict=True)
             ]
-            self.recording.outputs.append(Recorded(fingerprint, kept, extent(model_options)))
+            self.recording.outputs.append(Recorded(given, kept, extent(model_options)))
         return outputs
 
     def _check(self, recorded: Sequence[Tensor | None], computed: Sequence[Tensor]) -> None:
@@ -249,21 +206,11 @@ class _Replay:
         self.evaluations += 1
         self.checks += 1
         pairs = zip(recorded, computed, strict=True)
-        if all(old is None or torch.equal(_bits(old), _bits(new.to("cpu"))) for old, new in pairs):
+        if all(old is None or torch.equal(bits(old), bits(new.to("cpu"))) for old, new in pairs):
             return
         self.changed = True
         if self._stop_when_changed:
             raise _Changed
-
-
-def _bits(tensor: Tensor) -> Tensor:
-    """As integers, of which NaN is one like the others."""
-    return tensor.view({2: torch.int16, 4: torch.int32, 8: torch.int64}[tensor.element_size()])
-
-
-def _fingerprint(x: Tensor, timestep: Tensor) -> Fingerprint:
-    """Equal for equal bits."""
-    return int(_bits(x).sum(dtype=torch.int64)), tuple(timestep.flatten().tolist())
 
 
 def refuse_caches(process: Process) -> None:
