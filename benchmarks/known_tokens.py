@@ -9,7 +9,7 @@ evaluations. An evaluation counts as much as one at FLUX's width takes with so m
 measured by `step`). "panel": the whole right panel may change; "region": the box that the edit changes; "rough":
 photographic texture over the scenes, of which the models have learned nothing, so there PSNR alone counts.
 `filter`: the early filter of six over a model that reuses, with decoding and judging, against one plain KSampler run.
-`step`: full width, few blocks, 512 x 512 panels, 256 text tokens, bfloat16: seconds of recording and short evaluations
+`step`: full width, few blocks, 512 x 512 panels, 256 text tokens, bfloat16: CPU time of recording and short evaluations
 by the open share of the right panel, as ratios to plain ones in the same run (median, least, most).
 """
 
@@ -313,15 +313,15 @@ def wide_inputs(share: float) -> dict[str, Any]:
 
 
 def evaluation_seconds(host: Any, model: Any, inputs: dict[str, Any]) -> list[float]:
-    """Of each model call of a short run."""
+    """CPU time of each model call of a short run, which others on the machine disturb less than the clock."""
     from comfy.patcher_extension import WrappersMP
 
     taken = []
 
     def timed(executor: Any, *args: Any, **kwargs: Any) -> Any:
-        begun = time.perf_counter()
+        begun = time.process_time()
         output = executor(*args, **kwargs)
-        taken.append(time.perf_counter() - begun)
+        taken.append(time.process_time() - begun)
         return output
 
     watched = model.clone()

@@ -184,10 +184,20 @@ def _assigned(workflow: Workflow, assignment: str) -> tuple[list[Place], Any]:
     node_name, _, input_name = target.strip().rpartition(".")
     if not equals or not node_name or not input_name:
         raise WorkflowError(f"{assignment!r} is not of the form NODE.INPUT=VALUE, as in KSampler.steps=20")
-    keys = [key for key, node in workflow.items() if node_name in (key, node["class_type"])]
+    names = (node_name, TAKEN_OVER.get(node_name))
+    keys = next((keys for name in names if (keys := _named(workflow, name))), [])
     if not keys:
         raise WorkflowError(f"The workflow has no node {node_name!r}; it has {_node_list(workflow)}.")
     return [(key, input_name) for key in keys], _value(text)
+
+
+TAKEN_OVER = {"CropRightHalf": "DecodeRightHalf"}
+"""Nodes whose part in the shipped workflows another one has taken: commands that name them keep working."""
+
+
+def _named(workflow: Workflow, name: str | None) -> list[str]:
+    """The nodes of an id or a class."""
+    return [key for key, node in workflow.items() if name in (key, node["class_type"])]
 
 
 def _value(text: str) -> Any:

@@ -79,6 +79,10 @@ class TestFilling:
         with pytest.raises(WorkflowError, match=r"no node 'Sampler'; it has 1 \(UNETLoader\)"):
             with_value(load_workflow(ICEDIT), "Sampler.steps=5")
 
+    def test_a_command_for_a_node_that_another_one_has_replaced(self):
+        changed = with_value(load_workflow(ICEDIT), "CropRightHalf.restore=panel")
+        assert inputs(changed, "DecodeRightHalf")["restore"] == "panel"
+
     @pytest.mark.parametrize(
         "content", ["[]", "{}", '{"1": {}}', '{"1": {"class_type": "A"}}', "nonsense", "[" * 100_000]
     )
