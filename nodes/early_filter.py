@@ -18,6 +18,7 @@ from ..early_filter.report import filter_report
 from ..early_filter.stored_preview import Panel
 from ..host import node_notes, sampling
 from ..host.early_filter.filter import FilterSettings, filter_cautions, filter_latent
+from .sampling_inputs import sampler_and_scheduler
 from .types import CATEGORY, Layout
 from .types import Judge as JudgePort
 
@@ -142,15 +143,7 @@ class EarlyFilterSampler(io.ComfyNode):
                     round=0.01,
                     tooltip="Classifier-free guidance. 1 for ICEdit and other FLUX models.",
                 ),
-                io.Combo.Input(
-                    "sampler_name",
-                    options=sampling.sampler_names(),
-                    default="euler",
-                    tooltip="KSampler's samplers, except dpm_fast and dpm_adaptive: they choose their own steps.",
-                ),
-                io.Combo.Input(
-                    "scheduler", options=sampling.scheduler_names(), default="simple", tooltip="KSampler's schedulers."
-                ),
+                *sampler_and_scheduler(),
                 io.Conditioning.Input("positive", tooltip="What the picture should show."),
                 io.Conditioning.Input("negative", tooltip="What it should not show. Not used at cfg 1."),
                 io.Latent.Input(

@@ -12,6 +12,7 @@ from ..host.moe_lora import files
 from ..training.flatten import Weights
 from ..training.usage_picture import usage_picture
 from ..training.usage_report import usage_report
+from .sampling_inputs import sampler_and_scheduler
 from .types import CATEGORY, Usage
 
 MAX_SEED = 0xFFFFFFFFFFFFFFFF
@@ -48,15 +49,7 @@ class ExpertUsage(io.ComfyNode):
                     round=0.01,
                     tooltip="As in KSampler. 1 for ICEdit. Above 1 only what positive makes of the picture is watched.",
                 ),
-                io.Combo.Input(
-                    "sampler_name",
-                    options=sampling.sampler_names(),
-                    default="euler",
-                    tooltip="KSampler's samplers, except dpm_fast and dpm_adaptive: they choose their own steps.",
-                ),
-                io.Combo.Input(
-                    "scheduler", options=sampling.scheduler_names(), default="simple", tooltip="KSampler's schedulers."
-                ),
+                *sampler_and_scheduler(),
                 io.Conditioning.Input("positive", tooltip="The edit, from Diptych Conditioning."),
                 io.Conditioning.Input("negative", tooltip="As in KSampler. Not used at cfg 1."),
                 io.Latent.Input(

@@ -31,11 +31,7 @@ class CropRightHalf(io.ComfyNode):
             search_aliases=["ICEdit", "crop diptych", "restore"],
             inputs=[
                 io.Image.Input("image", tooltip="The decoded diptych, from VAE Decode."),
-                Layout.Input(
-                    "layout",
-                    optional=True,
-                    tooltip="From Create Diptych; checks that the diptych is the one it made. Needed to restore.",
-                ),
+                _layout_input(),
                 *_restore_inputs("Needed for resize and blend."),
             ],
             outputs=[
@@ -75,11 +71,7 @@ class DecodeRightHalf(io.ComfyNode):
             inputs=[
                 io.Latent.Input("samples", tooltip="The sampled diptych, from the sampler."),
                 io.Vae.Input("vae", tooltip="The FLUX VAE, ae.safetensors, that Diptych Conditioning has too."),
-                Layout.Input(
-                    "layout",
-                    optional=True,
-                    tooltip="From Create Diptych; checks that the diptych is the one it made. Needed to restore.",
-                ),
+                _layout_input(),
                 *_restore_inputs("Needed for resize and blend; with layout, it also makes the left edge more exact."),
             ],
             outputs=[
@@ -150,6 +142,14 @@ class EditRestore(io.ComfyNode):
     @classmethod
     def execute(cls, edited, original, restore=BLEND, region=None) -> io.NodeOutput:
         return _shown(cls, restore_edit(edited, original, restore, region))
+
+
+def _layout_input() -> io.Input:
+    return Layout.Input(
+        "layout",
+        optional=True,
+        tooltip="From Create Diptych; checks that the diptych is the one it made. Needed to restore.",
+    )
 
 
 def _restore_inputs(original: str) -> list[io.Input]:

@@ -1,6 +1,6 @@
 """Patches for the ordinary LoRA layers, made by the host's own loader; every tensor is used, or an error names it."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import comfy.lora
@@ -10,6 +10,7 @@ from torch import Tensor
 from ...moe_lora import layouts
 from ...moe_lora.checkpoint import Adapter
 from ...moe_lora.errors import DOWNLOAD, FileError, ModelMismatchError
+from ..weight_patches import patch_tensors
 from .flux_model import inner_path, way_out
 from .peft import add_biases, make_dora
 from .shapes import check_targets
@@ -66,7 +67,7 @@ def _key_map(model: Any) -> dict[str, Target]:
 
 def _used(tensors: Mapping[str, Tensor], patches: Mapping[Target, Any]) -> set[str]:
     """The keys that the host made its patches from."""
-    patched = {id(tensor) for patch in patches.values() for tensor in _tensors(patch)}
+    patched = {id(tensor) for patch in patches.values() for tensor in patch_tensors(patch)}
     used = {key for key, tensor in tensors.items() if id(tensor) in patched}
     # Of these two kinds the patches hold numbers, not the tensors: an alpha beside any part of its layer, a new shape
     # beside a pair of matrices.
@@ -100,13 +101,3 @@ def _why_dropped(dropped: list[str], adapter: Adapter, model: Any) -> str:
         f"{lead}this is a layout that is not known here, expected a place for every key, in the names of "
         f"{layouts.KNOWN}. Ask the one who made the file for one of these. {way_out(model)}"
     )
-
-
-def _tensors(patch: Any) -> Iterator[Tensor]:
-    if isinstance(patch, Tensor):
-        yield patch
-    elif isinstance(patch, tuple | list):
-        for part in patch:
-            yield from _tensors(part)
-    elif hasattr(patch, "weights"):
-        yield from _tensors(patch.weights)

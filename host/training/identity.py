@@ -1,11 +1,12 @@
 """Telling models apart by what they compute with, without reading all of it."""
 
 import hashlib
-from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch import Tensor
+
+from ..weight_patches import patch_tensors
 
 SAMPLES = 16
 """Numbers looked at in each tensor: any other training of a model changes nearly all of them."""
@@ -24,7 +25,7 @@ def model_identity(patcher: Any) -> str:
     for name, patches in sorted(patcher.patches.items(), key=lambda item: str(item[0])):
         for patch in patches:
             digest.update(f"{name} {patch[0]} {patch[2]}".encode())
-            for tensor in _tensors(patch):
+            for tensor in patch_tensors(patch):
                 _add(digest, tensor)
     return digest.hexdigest()
 
@@ -35,13 +36,3 @@ def _add(digest: Any, tensor: Tensor) -> None:
     flat = tensor.as_subclass(Tensor).detach().reshape(-1)
     sampled = flat[:: max(1, flat.numel() // SAMPLES)].contiguous().cpu()
     digest.update(sampled.view(torch.uint8).numpy().tobytes() if sampled.numel() else b"")
-
-
-def _tensors(patch: Any) -> Iterator[Tensor]:
-    if isinstance(patch, Tensor):
-        yield patch
-    elif isinstance(patch, tuple | list):
-        for part in patch:
-            yield from _tensors(part)
-    elif hasattr(patch, "weights"):
-        yield from _tensors(patch.weights)
