@@ -4,6 +4,7 @@ import json
 
 import pytest
 import torch
+from support.hosts import need_shown_values
 from support.judges import ScriptedJudge, by_seed
 from support.tiny_edit import edit_inputs
 
@@ -66,6 +67,7 @@ def test_with_other_samplers_too(filtered, sampler):
 
 
 def test_compute_is_counted_and_not_calls(filtered):
+    need_shown_values()
     _, without, _ = filtered(NODE | {"refresh_every": 1})
     _, report, _ = filtered(NODE)
     assert without["evaluations"]["work"] == without["evaluations"]["spent"]
@@ -74,6 +76,7 @@ def test_compute_is_counted_and_not_calls(filtered):
 
 
 def test_a_step_left_out_is_one_that_the_sampler_asked_for(filtered):
+    need_shown_values()
     _, report, _ = filtered(NODE | {"skip_steps": 0.5})
     assert report["evaluations"]["no_filter"] == STEPS
     assert report["evaluations"]["spent"] < without_skipping(filtered)
@@ -84,6 +87,7 @@ def without_skipping(filtered):
 
 
 def test_in_the_papers_mode_every_run_is_one_of_its_own(filtered):
+    need_shown_values()
     winner, report, plain = filtered(NODE, mode="paper")
     assert torch.equal(winner, plain)
     spent = report["evaluations"]
