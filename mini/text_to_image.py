@@ -20,7 +20,7 @@ RATE = 1e-3
 """Lower than the base model's, from which it starts."""
 DIPTYCHS, PANELS = 32, 48
 """How many a batch has."""
-TOKENS = 70
+TOKENS = 72
 """T5 tokens of the longest sentence with a description. All are padded to them, so that compiled code fits."""
 PANEL_SHARE = 0.2
 """The share of batches of single pictures, which the inversion and FlowEdit take alone."""

@@ -4,7 +4,8 @@ from comfy_api.latest import io
 
 from ..diptych.geometry import MAX_PANEL, MIN_PANEL, SNAP, TRAINED_WIDTH
 from ..host import edit_pairs, node_notes
-from ..training.pairs.load import AUTOMATIC, SKIP, STOP, PairSettings
+from ..training.pairs.held_out import AUTOMATIC
+from ..training.pairs.load import SKIP, STOP, PairSettings
 from .types import CATEGORY, Pairs
 
 MOST_HELD_OUT = 10_000

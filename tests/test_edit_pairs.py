@@ -220,6 +220,30 @@ class TestHeldOut:
         after = {pair.id for pair in load(*folders, held_out=8).pairs.held_out}
         assert {id for id in before if id > "04"} <= after
 
+    def test_a_picture_with_several_edits_is_held_out_or_trained_on_as_a_whole(self, folders):
+        for number in range(0, 20, 2):
+            (folders[0] / f"{number + 1:02}.png").write_bytes(png(number))
+        loaded = load(*folders, held_out=5)
+        held, trained = ({int(pair.id) // 2 for pair in part} for part in (loaded.pairs.held_out, loaded.pairs))
+        assert len(loaded.pairs.held_out) == 4
+        assert not held & trained
+        assert "Held-out" not in loaded.report
+
+    def test_several_turns_stay_together(self, folders):
+        for number in range(0, 20, 2):
+            (folders[0] / f"{number + 1:02}.png").write_bytes(png(100 + number))
+        loaded = load(*folders, held_out=4)
+        held, trained = ({int(pair.id) // 2 for pair in part} for part in (loaded.pairs.held_out, loaded.pairs))
+        assert len(loaded.pairs.held_out) == 4
+        assert not held & trained
+
+    def test_edits_of_one_picture_are_held_out_one_by_one_and_the_report_says_it(self, folders):
+        for number in range(20):
+            (folders[0] / f"{number:02}.png").write_bytes(png(0))
+        loaded = load(*folders, held_out=3)
+        assert len(loaded.pairs.held_out) == 3
+        assert "Held-out pairs show pictures that are trained on" in loaded.report
+
 
 class TestFingerprint:
     def test_it_stays_and_changes_with_everything(self, folders):

@@ -10,13 +10,12 @@ from typing import Protocol
 from torch import Tensor
 
 from .buckets import SNAP, bucket_of, fitted
+from .held_out import AUTOMATIC, held_out_ids, shared_with_training
 from .listing import ListedPair, PairListing, PairProblem, ProblemKind, Stored, described
 from .pair import EditPair, EditPairs
 from .report import SeenPair, loaded_report
 
 STOP, SKIP = "stop", "skip"
-AUTOMATIC = -1
-MOST_HELD_OUT, HELD_OUT_SHARE = 8, 0.1
 DISAGREE = 0.02
 """Proportions that differ by more than this: the edited picture would not lie on its source any more."""
 THREADS = 4
@@ -96,7 +95,12 @@ def load_pairs(
     if not seen:
         raise ValueError("There is no pair in the list.")
     pairs = _edit_pairs(seen, reader, settings)
-    return LoadedPairs(pairs, loaded_report(pairs, seen, listing.notes, problems))
+    notes = list(listing.notes)
+    if shared_with_training(seen, {pair.id for pair in pairs.held_out}):
+        notes.append(
+            "Held-out pairs show pictures that are trained on with other edits: all pairs share their pictures."
+        )
+    return LoadedPairs(pairs, loaded_report(pairs, seen, notes, problems))
 
 
 def _opened(
@@ -147,7 +151,7 @@ def _unique(seen: list[SeenPair]) -> tuple[list[SeenPair], list[PairProblem]]:
 
 def _edit_pairs(seen: list[SeenPair], reader: PictureReader, settings: PairSettings) -> EditPairs:
     pairs = {one.row.id: EditPair(one.row.id, one.row.instructions, one.row.task, one.row.weight) for one in seen}
-    out = _held_out(list(pairs), settings.held_out)
+    out = held_out_ids(seen, settings.held_out)
     rows = {one.row.id: one.row for one in seen}
     buckets = {one.row.id: one.bucket for one in seen}
 
@@ -170,15 +174,6 @@ def _picture(stored: Stored, reader: PictureReader) -> Tensor:
         return reader.picture(stored.name, stored.content())
     except OSError as error:
         raise ValueError(f"The picture {stored.name!r} cannot be read any more: {error.strerror or error}.") from error
-
-
-def _held_out(ids: list[str], count: int) -> set[str]:
-    """Chosen by their names alone, so that most stay the same when pairs are added."""
-    if count == AUTOMATIC:
-        count = min(MOST_HELD_OUT, int(len(ids) * HELD_OUT_SHARE))
-    if count >= len(ids):
-        raise ValueError(f"held_out is {count}, but there are {len(ids)} pairs: none would be left to train on.")
-    return set(sorted(ids, key=lambda id: hashlib.sha256(id.encode()).digest())[:count])
 
 
 def _fingerprint(seen: list[SeenPair], out: set[str]) -> str:
