@@ -13,10 +13,12 @@ from ..training.settings import (
     ADAPTERS,
     COSINE,
     LEARNED,
+    LOGIT_NORMAL,
     MOE,
     OPTIMIZERS,
     ROUTERS,
     SCHEDULES,
+    TIMES,
     TrainingSettings,
 )  # fmt: skip
 from .types import CATEGORY, LoraName, Pairs
@@ -34,7 +36,7 @@ class TrainMoELoRA(io.ComfyNode):
             description="Teaches FLUX.1-Fill your own kind of edit from pairs of pictures, as the paper taught ICEdit, "
             "and writes the adapter into models/loras.",
             search_aliases=["ICEdit", "train lora", "finetune", "teach", "mixture of experts"],
-            inputs=[*_what_to_learn(), *_how_to_learn(), *_while_it_runs()],
+            inputs=[*_what_to_learn(), *_how_to_learn(), *_while_it_runs(), *_which_noise_and_which_mean()],
             outputs=[
                 LoraName.Output("lora_name", tooltip="The file's name, for Load MoE-LoRA (ICEdit)."),
                 io.Image.Output("curve", tooltip="The loss of all steps, and samples where they were asked for."),
@@ -211,5 +213,28 @@ def _while_it_runs() -> list[io.Input]:
             max=100_000,
             optional=True,
             tooltip="Steps between two looks at held-out pairs, shown on the node. 0: none.",
+        ),
+    ]
+
+
+def _which_noise_and_which_mean() -> list[io.Input]:
+    return [
+        io.Combo.Input(
+            "times",
+            options=list(TIMES),
+            default=LOGIT_NORMAL,
+            optional=True,
+            tooltip="Which noise levels are learned. logit-normal: most in the middle. uniform: also where the layout "
+            "is decided, for edits that move or add things.",
+        ),
+        io.Float.Input(
+            "average",
+            default=0.0,
+            min=0.0,
+            max=0.9999,
+            step=0.0001,
+            optional=True,
+            tooltip="Running mean of the adapter, which is what comes out (EMA). 0.995: of about the last 200 steps. "
+            "0: none.",
         ),
     ]

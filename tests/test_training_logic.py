@@ -5,12 +5,13 @@ import signal
 import subprocess
 import sys
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from icedit.training.adapter import TrainedAdapter
-from icedit.training.draw import drawn_pairs, logit_normal_times, step_generator
+from icedit.training.draw import drawn_pairs, drawn_times, step_generator
 from icedit.training.errors import TrainingError
 from icedit.training.fit import Occasions, fit
 from icedit.training.loss import changed_patches, loss_weights, velocity_loss
@@ -31,10 +32,10 @@ TARGETS = (
 SETTINGS = TrainingSettings(steps=8, learning_rate=0.05, rank=2, experts=3, schedule="linear")
 
 
-def learning(settings=SETTINGS, folder=None, save_every=3, stop_at=None, stop=None):
+def learning(settings=SETTINGS, folder=None, save_every=3, stop_at=None, stop=None, done=lambda _: None):
     """Train a small adapter to imitate fixed outputs, with states in a folder; the losses and the adapter."""
     adapter = TrainedAdapter(TARGETS, settings)
-    state = LearningState(adapter, new_optimizer(adapter.parameters(), settings))
+    state = LearningState.before_the_first_step(adapter, settings)
     states = StateFolder(folder, keep=2)
     states.load_last(state)
 
@@ -49,7 +50,7 @@ def learning(settings=SETTINGS, folder=None, save_every=3, stop_at=None, stop=No
         (loss + 0.01 * adapter.balance()).backward()
         return loss.item()
 
-    fit(state, gradients, settings, states, Occasions(save_every, lambda _: None))
+    fit(state, gradients, settings, states, Occasions(save_every, done))
     return state
 
 
@@ -63,6 +64,7 @@ def same(one, other):
         ({"steps": 0}, "steps is 0"), ({"learning_rate": float("nan")}, "learning_rate is nan"),
         ({"top_k": 5}, "at most 4 experts"), ({"caption_dropout": 1.0}, "below 1"),
         ({"optimizer": "SGD"}, "one of AdamW, Prodigy"), ({"shift": float("inf")}, "shift is inf"),
+        ({"times": "late"}, "times is 'late', expected one of logit-normal, uniform"), ({"average": 1.0}, "below 1"),
     ],
 )  # fmt: skip
 def test_settings_that_no_training_can_have_are_refused(changes, word):
@@ -107,8 +109,20 @@ def test_pairs_are_drawn_by_their_weight_and_by_the_step_alone():
     assert drawn_pairs(pairs, 5, 7, 8, 0.25) != drawn_pairs(pairs, 6, 7, 8, 0.25)
 
 
+def drawn(shift, times):
+    return drawn_times(4000, TrainingSettings(shift=shift, times=times), step_generator(1, 1))
+
+
+def test_uniform_times_are_those_at_which_a_sampler_has_its_steps():
+    plain, moved = (drawn(shift, "uniform") for shift in (0.0, 1.15))
+    for share in (0.1, 0.5, 0.9):
+        assert (plain < share).double().mean().item() == pytest.approx(share, abs=0.03)
+    factor = torch.tensor(1.15).exp()
+    assert torch.allclose(moved, factor * plain / (1 + (factor - 1) * plain))
+
+
 def test_times_are_logit_normal_and_moved_by_the_shift():
-    plain, moved = (logit_normal_times(4000, shift, step_generator(1, 1)) for shift in (0.0, 1.15))
+    plain, moved = (drawn(shift, "logit-normal") for shift in (0.0, 1.15))
     assert plain.median().item() == pytest.approx(0.5, abs=0.03)
     assert torch.logit(plain).std().item() == pytest.approx(1.0, abs=0.05)
     factor = torch.tensor(1.15).exp()
@@ -179,6 +193,41 @@ def test_a_killed_training_goes_on_from_its_last_state_bit_for_bit(tmp_path):
     assert resumed.losses == whole.losses
     assert same(resumed.adapter, whole.adapter)
     assert sorted(path.name for path in folder.iterdir()) == ["step_00000006.safetensors", "step_00000008.safetensors"]
+
+
+AVERAGED = replace(SETTINGS, average=0.9)
+
+
+def test_what_comes_out_is_a_running_mean_where_one_is_asked_for(tmp_path):
+    seen = []
+    state = learning(AVERAGED, tmp_path, done=lambda state: seen.append(state.adapter.layers[1].up.detach().clone()))
+    mean = torch.zeros_like(seen[0])
+    for step, weights in enumerate(seen, start=1):
+        mean = torch.lerp(mean, weights, 20 / (20 + step))
+    with state.as_it_comes_out():
+        assert torch.allclose(state.adapter.layers[1].up, mean, rtol=1e-5, atol=1e-7)
+        assert not torch.allclose(mean, seen[-1], rtol=1e-3)
+    assert same(state.adapter, learning(folder=tmp_path / "plain").adapter), "learning itself is not changed"
+
+
+def test_the_running_mean_is_resumed_bit_for_bit(tmp_path):
+    class Stop(BaseException):
+        pass
+
+    def stop():
+        raise Stop
+
+    whole = learning(AVERAGED, tmp_path / "whole")
+    with pytest.raises(Stop):
+        learning(AVERAGED, tmp_path / "stopped", stop_at=4, stop=stop)
+    resumed = learning(AVERAGED, tmp_path / "stopped")
+    assert resumed.mean.tensors.keys() == whole.mean.tensors.keys()
+    assert all(torch.equal(value, whole.mean.tensors[name]) for name, value in resumed.mean.tensors.items())
+
+
+def test_settings_that_older_versions_did_not_have_do_not_hide_their_states():
+    assert not {"times", "average"} & TrainingSettings().as_dict().keys()
+    assert TrainingSettings(times="uniform", average=0.5).as_dict()["times"] == "uniform"
 
 
 def test_an_interrupt_keeps_the_last_whole_step(tmp_path):

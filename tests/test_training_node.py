@@ -2,6 +2,7 @@
 
 import re
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -84,6 +85,17 @@ def test_it_writes_a_file_that_both_loaders_use_whole(host, models, train):
         assert old.keys() == new.keys()
         assert all(torch.equal(old[name], new[name]) for name in old)
     assert forwards(models["model"]) == []
+
+
+def test_a_running_mean_of_the_adapter_is_what_is_written(host, models, train):
+    import folder_paths
+
+    lora_name, *_ = train(name="averaged", average=0.9, times="uniform")
+    states = folder_paths.get_output_directory() / Path("icedit_training/states/averaged")
+    last = max(states.rglob("*.safetensors"))
+    saved, written = load_file(last), load_file(lora(lora_name))
+    assert torch.equal(written["transformer.x_embedder.lora_B.weight"], saved["mean.layers.0.up.0"])
+    assert not torch.equal(saved["mean.layers.0.up.0"], saved["adapter.layers.0.up.0"])
 
 
 def test_what_is_trained_is_what_is_sampled(host, models):

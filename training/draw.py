@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from .pairs.pair import EditPair
+from .settings import UNIFORM, TrainingSettings
 
 
 @dataclass(frozen=True)
@@ -37,8 +38,14 @@ def step_generator(seed: int, step: int) -> torch.Generator:
     return torch.Generator().manual_seed(random.Random(f"noise {seed} {step}").getrandbits(63))  # noqa: S311
 
 
-def logit_normal_times(count: int, shift: float, generator: torch.Generator) -> Tensor:
-    """Times `count` in 0..1 (1 is noise): most in the middle, moved towards noise as FLUX's sampling is."""
-    times = torch.randn(count, generator=generator).sigmoid()
-    factor = math.exp(shift)
+def drawn_times(count: int, settings: TrainingSettings, generator: torch.Generator) -> Tensor:
+    """Times `count` in 0..1 (1 is noise), moved towards noise as FLUX's sampling is.
+
+    LOGIT_NORMAL draws most in the middle and almost none near pure noise; UNIFORM as many as sampling has steps there.
+    """
+    if settings.times == UNIFORM:
+        times = torch.rand(count, generator=generator)
+    else:
+        times = torch.randn(count, generator=generator).sigmoid()
+    factor = math.exp(settings.shift)
     return factor * times / (1 + (factor - 1) * times)

@@ -46,6 +46,8 @@ def fit(
             whole = False
             state.optimizer.step()
             state.losses.append(loss)
+            if state.mean is not None:
+                state.mean.add(state.adapter, state.step)
             whole = True
             if state.step % occasions.save_every == 0 or state.step == settings.steps:
                 states.save(state)

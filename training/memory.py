@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from .settings import TrainingSettings
+
 FLOAT32 = 4
 _STATES = {"AdamW": 2, "Prodigy": 4}
 """Numbers that an optimizer keeps for each parameter."""
@@ -47,9 +49,9 @@ class BatchShape:
         return self.block + self.blocks * self.tokens * self.hidden * self.itemsize
 
 
-def adapter_bytes(parameters: int, optimizer: str) -> int:
-    """Of the float32 parameters, their gradients and what the optimizer keeps."""
-    return parameters * FLOAT32 * (2 + _STATES[optimizer])
+def adapter_bytes(parameters: int, settings: TrainingSettings) -> int:
+    """Of the float32 parameters, their gradients, what the optimizer keeps and the running mean."""
+    return parameters * FLOAT32 * (2 + _STATES[settings.optimizer] + bool(settings.average))
 
 
 def memory_line(base: int, adapter: int, shape: BatchShape, checkpointing: bool) -> str:

@@ -14,6 +14,8 @@ MOE, ORDINARY = "MoE", "ordinary"
 ADAPTERS = (MOE, ORDINARY)
 LEARNED, AS_PUBLISHED = "learned", "as published"
 ROUTERS = (LEARNED, AS_PUBLISHED)
+LOGIT_NORMAL, UNIFORM = "logit-normal", "uniform"
+TIMES = (LOGIT_NORMAL, UNIFORM)
 
 _AT_LEAST_1 = ("steps", "rank", "experts", "top_k", "batch_size", "accumulate")
 _AT_LEAST_0 = ("balance", "guidance", "shift")
@@ -35,6 +37,8 @@ class TrainingSettings:
         balance: the weight of the term that is smallest when all experts are used equally.
         router: LEARNED passes a gradient to it, AS_PUBLISHED only what the published training could have.
         shift: of the times towards noise, as in the host's ModelSamplingFlux.
+        times: how noise levels are drawn before the shift.
+        average: the decay of a running mean of the adapter, which is what comes out; 0 for none.
 
     Raises:
         TrainingError: a value that no training can have.
@@ -58,6 +62,8 @@ class TrainingSettings:
     router: str = LEARNED
     guidance: float = 50.0
     shift: float = 1.15
+    times: str = LOGIT_NORMAL
+    average: float = 0.0
 
     def __post_init__(self) -> None:
         for name in _AT_LEAST_1:
@@ -68,8 +74,10 @@ class TrainingSettings:
         self._check("learning_rate", 0 < self.learning_rate < math.inf, "a finite number above 0")
         self._check("changed_weight", 0 < self.changed_weight < math.inf, "a finite number above 0")
         self._check("caption_dropout", 0 <= self.caption_dropout < 1, "0 or more and below 1")
+        self._check("average", 0 <= self.average < 1, "0 or more and below 1")
         self._check("right_panel_weight", 0 < self.right_panel_weight <= 1, "above 0 and at most 1")
         choices = {"optimizer": OPTIMIZERS, "schedule": SCHEDULES, "adapter": ADAPTERS, "router": ROUTERS}
+        choices["times"] = TIMES
         for name, known in choices.items():
             self._check(name, getattr(self, name) in known, f"one of {', '.join(known)}")
         self._check("top_k", self.adapter == ORDINARY or self.top_k <= self.experts, f"at most {self.experts} experts")
@@ -88,8 +96,14 @@ class TrainingSettings:
         return self.batch_size * self.accumulate
 
     def as_dict(self) -> dict[str, Any]:
-        """All settings by name. What an ordinary adapter does not have is left out, so that it makes no difference."""
+        """All settings by name. What an ordinary adapter does not have is left out, so that it makes no difference.
+
+        What older versions did not have is left out where it is as it was: their states are gone on with.
+        """
         values = asdict(self)
+        for name, before in (("times", LOGIT_NORMAL), ("average", 0.0)):
+            if values[name] == before:
+                del values[name]
         if not self.routed:
             for name in ("experts", "top_k", "balance", "router"):
                 del values[name]

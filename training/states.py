@@ -9,6 +9,7 @@ import logging
 import os
 import re
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,26 +21,39 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from .adapter import TrainedAdapter
+from .average import RunningMean
 from .errors import TrainingError
+from .optimizers import new_optimizer
+from .settings import TrainingSettings
 
 log = logging.getLogger(__name__)
 
 _NAME = re.compile(r"step_(\d{8})\.safetensors")
 _INFO = "training"
-_ADAPTER, _OPTIMIZER, _LOSSES = "adapter.", "optimizer.", "losses"
+_ADAPTER, _OPTIMIZER, _MEAN, _LOSSES = "adapter.", "optimizer.", "mean.", "losses"
 
 
 @dataclass(eq=False)
 class LearningState:
-    """What changes while training: the adapter, the optimizer, the losses of the steps that are done."""
+    """What changes while training: adapter and optimizer, the losses of the steps that are done, a running mean."""
 
     adapter: TrainedAdapter
     optimizer: Optimizer
     losses: list[float] = field(default_factory=list)
+    mean: RunningMean | None = None
+
+    @classmethod
+    def before_the_first_step(cls, adapter: TrainedAdapter, settings: TrainingSettings) -> "LearningState":
+        mean = RunningMean(adapter, settings.average) if settings.average else None
+        return cls(adapter, new_optimizer(adapter.parameters(), settings), mean=mean)
 
     @property
     def step(self) -> int:
         return len(self.losses)
+
+    def as_it_comes_out(self) -> AbstractContextManager[None]:
+        """For this time the adapter has the weights that are written at the end: the mean's, where there is one."""
+        return nullcontext() if self.mean is None else self.mean.in_place_of(self.adapter)
 
 
 def write_file(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str, str]) -> None:
@@ -82,6 +96,8 @@ class StateFolder:
         """
         numbers, tensors = _flat(state.optimizer)
         tensors |= {f"{_ADAPTER}{name}": value for name, value in state.adapter.state_dict().items()}
+        if state.mean is not None:
+            tensors |= {f"{_MEAN}{name}": value for name, value in state.mean.tensors.items()}
         tensors[_LOSSES] = torch.tensor(state.losses, dtype=torch.float64)
         write_file(self._file(state.step), tensors, {_INFO: json.dumps(numbers)})
         for step in self.steps()[: -self.keep]:
@@ -135,4 +151,7 @@ def _restore(state: LearningState, tensors: Mapping[str, Tensor], saved: Mapping
     adapter = {key.removeprefix(_ADAPTER): value for key, value in tensors.items() if key.startswith(_ADAPTER)}
     state.adapter.load_state_dict(adapter)
     state.optimizer.load_state_dict({"state": named, "param_groups": saved["groups"]})
+    if state.mean is not None:
+        for name, value in state.mean.tensors.items():
+            value.copy_(tensors[f"{_MEAN}{name}"])
     state.losses[:] = tensors[_LOSSES].tolist()

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ...training.adapter import TrainedAdapter
-from ...training.draw import DrawnPair, drawn_pairs, logit_normal_times, step_generator
+from ...training.draw import DrawnPair, drawn_pairs, drawn_times, step_generator
 from ...training.loss import loss_weights, noisy_latents, velocity_loss
 from ...training.pairs.pair import EditPair
 from ...training.settings import LEARNED, TrainingSettings
@@ -75,7 +75,7 @@ class StepGradients:
         settings = self.settings
         drawn = drawn_pairs(self.data.pairs.pairs, settings.seed, step, settings.samples, settings.caption_dropout)
         generator = step_generator(settings.seed, step)
-        times = logit_normal_times(len(drawn), settings.shift, generator)
+        times = drawn_times(len(drawn), settings, generator)
         return [self._example(*found, generator) for found in zip(drawn, times[:, None], strict=True)]
 
     def _example(self, drawn: DrawnPair, time: Tensor, generator: torch.Generator) -> _Example:

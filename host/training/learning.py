@@ -71,7 +71,8 @@ class Learning:
         self.progress.step()
         is_last = state.step == self.settings.steps
         if self.sample_every and self.data.pairs.held_out and (is_last or state.step % self.sample_every == 0):
-            self.samples = HeldOutSamples(self._model, self.vae, self._velocity, self.data, self.settings).take()
+            with state.as_it_comes_out():
+                self.samples = HeldOutSamples(self._model, self.vae, self._velocity, self.data, self.settings).take()
             self._is_loaded = False
         elif not (self.sample_every and state.step % self.sample_every == 0):
             return

@@ -41,6 +41,6 @@ def memory_needs(
         experts=settings.experts if settings.routed else 0,
     )
     parameters = sum(parameter.numel() for parameter in adapter.parameters())
-    of_adapter = adapter_bytes(parameters, settings.optimizer)
+    of_adapter = adapter_bytes(parameters, settings)
     line = memory_line(model.model_size(), of_adapter, shape, checkpointing)
     return MemoryNeeds(line, of_adapter + shape.activations(checkpointing))

@@ -14,7 +14,6 @@ from torch import Tensor
 from ...training.errors import TrainingError
 from ...training.export import write_adapter_file
 from ...training.fit import Occasions, fit
-from ...training.optimizers import new_optimizer
 from ...training.pairs.pair import EditPairs
 from ...training.settings import CONSTANT, TrainingSettings
 from ...training.sheet import EditSample, training_sheet
@@ -117,7 +116,8 @@ class Training:
             first, begun = state.step, time.monotonic()
             samples = self._learn(state, states)
             card = {"pairs": len(self.pairs), "held_out": len(self.pairs.held_out), "base": identities[0][:16]}
-            write_adapter_file(self.name.file, state.adapter, self.settings, card)
+            with state.as_it_comes_out():
+                write_adapter_file(self.name.file, state.adapter, self.settings, card)
         sheet = training_sheet(state.losses, self.settings.steps, samples)
         return TrainingResult(self.name.lora_name, sheet, self._report(state, first, time.monotonic() - begun))
 
@@ -137,7 +137,7 @@ class Training:
         tensors = {} if start is None else start_tensors(start)
         self._notes += start_from(adapter, tensors, self.settings) if tensors else []
         adapter.to(self.models.model.load_device)
-        state = LearningState(adapter, new_optimizer(adapter.parameters(), self.settings))
+        state = LearningState.before_the_first_step(adapter, self.settings)
         if states.load_last(state):
             if state.step > self.settings.steps:
                 raise TrainingError(
@@ -163,7 +163,9 @@ class Training:
         )  # fmt: skip
         with out_of_memory_explained(state):
             fit(state, learning.gradients, self.settings, states, Occasions(options.save_every, learning.step_done))
-        if (bits := learning.task_bits()) is not None:
+        with state.as_it_comes_out():
+            bits = learning.task_bits()
+        if bits is not None:
             self._notes.append(bits.line())
         return learning.samples
 
