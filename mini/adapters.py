@@ -1,125 +1,130 @@
-"""LoRA and LoRA-MoE on the trainable FLUX, in the key names of the published ICEdit files."""
+"""The LoRA and the LoRA-MoE, taught on ComfyUI by the pack's own trainer, as a user's pairs are."""
 
-from collections.abc import Iterator
+import hashlib
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor, nn
-from torch.nn.functional import linear
-from torch.nn.utils import parametrize
+from torch import Tensor
+from tqdm import tqdm
 
-from .flux import Flux
+from ..training.pairs.pair import EditPair, EditPairs
+from ..training.settings import LINEAR, MOE, ORDINARY, UNIFORM, TrainingSettings
+from .dataset import FREQUENCY
+from .edits import SceneEdit
+from .export import FILES
+from .render import render
+from .scene import PANEL
+
+if TYPE_CHECKING:
+    from ..host.training.run import TrainingModels
+
+RATE = 1e-3
+BATCH = 32
+AVERAGE = 0.999
+"""Of the adapter's weights: the last steps alone would add their noise."""
+
+
+def edit_pairs(edits: Sequence[SceneEdit]) -> EditPairs:
+    """Edits as pairs to learn from, each task as often as the base model saw it."""
+    known = {f"{number:06d}": edit for number, edit in enumerate(edits)}
+
+    def read(pair: EditPair) -> tuple[Tensor, Tensor]:
+        before, after = (render(scene).movedim(0, -1) for scene in (known[pair.id].before, known[pair.id].after))
+        return before, after
+
+    return EditPairs(
+        pairs=tuple(EditPair(id, (edit.instruction,), edit.task, FREQUENCY[edit.task]) for id, edit in known.items()),
+        held_out=(),
+        buckets=dict.fromkeys(known, (PANEL, PANEL)),
+        read=read,
+        fingerprint=hashlib.sha256(repr(known).encode()).hexdigest(),
+    )
+
+
+def settings(steps: int, routed: bool) -> TrainingSettings:
+    """Of the shipped adapters: rank 32, and 4 experts of which one works on each token."""
+    return TrainingSettings(
+        steps=steps, learning_rate=RATE, schedule=LINEAR, adapter=MOE if routed else ORDINARY, batch_size=BATCH,
+        caption_dropout=0.0, times=UNIFORM, average=AVERAGE,
+    )  # fmt: skip
+
+
+def load_host(folder: Path, device: torch.device) -> None:
+    """Make a ComfyUI tree importable, unless one is already. On the CPU it does not look for a GPU."""
+    if "comfy.model_management" not in sys.modules:
+        sys.path.insert(0, str(folder))
+        from comfy.cli_args import args
+
+        args.cpu = device.type == "cpu"
 
 
 @dataclass(frozen=True)
-class _Target:
-    """A fused Linear and the names and row counts of its parts in adapter files."""
+class AdapterTraining:
+    """Where adapters for the mini models are trained: `work` gets states and encoded pairs."""
 
-    path: str
-    parts: tuple[tuple[str, int], ...]
+    work: Path
+    models: Path
+    edits: Sequence[SceneEdit]
 
+    def train(self, steps: int, routed: bool) -> Path:
+        """The trained file. Done before, it is written again without a step."""
+        from ..host.training.folders import AdapterName
+        from ..host.training.run import RunOptions, Training
 
-def _targets(model: Flux) -> Iterator[_Target]:
-    hidden = model.img_in.out_features
-    attention = tuple((f"attn.to_{part}", hidden) for part in "qkv")
-    yield _Target("img_in", (("x_embedder", hidden),))
-    for index in range(len(model.double_blocks)):
-        own, file = f"double_blocks.{index}.img", f"transformer_blocks.{index}"
-        yield _Target(f"{own}.attn.qkv", tuple((f"{file}.{name}", rows) for name, rows in attention))
-        yield _Target(f"{own}.attn.proj", ((f"{file}.attn.to_out.0", hidden),))
-        yield _Target(f"{own}.mod.lin", ((f"{file}.norm1.linear", 6 * hidden),))
-    for index in range(len(model.single_blocks)):
-        own, file = f"single_blocks.{index}", f"single_transformer_blocks.{index}"
-        parts = (*attention, ("proj_mlp", 4 * hidden))
-        yield _Target(f"{own}.linear1", tuple((f"{file}.{name}", rows) for name, rows in parts))
-        yield _Target(f"{own}.modulation.lin", ((f"{file}.norm.linear", 3 * hidden),))
+        name = AdapterName("moe" if routed else "lora")
+        with self._folders(), _progress(name.text):
+            pairs, options = edit_pairs(self.edits), RunOptions(checkpointing=False)
+            Training(self._loaded(), pairs, name, settings(steps, routed), options).run()
+            return name.file
 
+    def _loaded(self) -> "TrainingModels":
+        import comfy.sd
+        import comfy.utils
 
-def _routed(model: Flux) -> Iterator[tuple[str, str]]:
-    """The Linears that get experts: their paths in the model and their names in adapter files."""
-    for index in range(len(model.double_blocks)):
-        yield f"double_blocks.{index}.img.mlp.2", f"transformer_blocks.{index}.ff.net.2"
-    for index in range(len(model.single_blocks)):
-        yield f"single_blocks.{index}.linear2", f"single_transformer_blocks.{index}.proj_out"
+        from ..host.training.run import TrainingModels
+        from ..private_host import text_encoders  # noqa: F401 - ComfyUI then reads small text encoders
 
+        paths = {name: str(self.models / file) for name, file in FILES.items()}
+        return TrainingModels(
+            comfy.sd.load_diffusion_model(paths["model"]),
+            comfy.sd.load_clip([paths["clip"], paths["t5"]], clip_type=comfy.sd.CLIPType.FLUX),
+            comfy.sd.VAE(sd=comfy.utils.load_torch_file(paths["vae"])),
+        )
 
-class _PlainLoRA(nn.Module):
-    """A parametrization of a fused weight, with one LoRA for each part of its rows."""
+    @contextmanager
+    def _folders(self) -> Iterator[None]:
+        """For this time ComfyUI writes into `work`."""
+        import folder_paths
 
-    def __init__(self, target: _Target, inputs: int, rank: int) -> None:
-        super().__init__()
-        self.names = [name for name, _ in target.parts]
-        self.down = nn.ParameterList(torch.randn(rank, inputs) * inputs**-0.5 for _ in target.parts)
-        self.up = nn.ParameterList(torch.zeros(rows, rank) for _, rows in target.parts)
-
-    def forward(self, weight: Tensor) -> Tensor:
-        return weight + torch.cat([up @ down for up, down in zip(self.up, self.down, strict=True)])
-
-    def file_state(self) -> Iterator[tuple[str, Tensor]]:
-        for name, down, up in zip(self.names, self.down, self.up, strict=True):
-            yield f"transformer.{name}.lora_A.weight", down.detach()
-            yield f"transformer.{name}.lora_B.weight", up.detach()
+        output, (loras, _) = folder_paths.get_output_directory(), folder_paths.folder_names_and_paths["loras"]
+        folder_paths.set_output_directory(str(self.work))
+        loras.insert(0, str(self.work / "loras"))
+        try:
+            yield
+        finally:
+            loras.remove(str(self.work / "loras"))
+            folder_paths.set_output_directory(output)
 
 
-class RoutedLinear(nn.Module):
-    """A frozen Linear with experts: each token uses the one with the highest router probability (paper section 3.2).
+@contextmanager
+def _progress(name: str) -> Iterator[None]:
+    """Shows what ComfyUI's page would show."""
+    import comfy.utils
 
-    The chosen expert is weighted with 1, but the gradient is that of its probability, so that the router learns.
-    """
+    before = comfy.utils.PROGRESS_BAR_HOOK
+    with tqdm(desc=name, dynamic_ncols=True) as bar:
 
-    def __init__(self, base: nn.Linear, name: str, rank: int, experts: int) -> None:
-        super().__init__()
-        self.base, self.name = base, name
-        inputs, outputs = base.in_features, base.out_features
-        self.down = nn.Parameter(torch.randn(experts, rank, inputs) * inputs**-0.5)
-        self.up = nn.Parameter(torch.zeros(experts, outputs, rank))
-        self.router = nn.Parameter(torch.randn(experts, inputs) * inputs**-0.5)
-        self.balance = torch.zeros(())
+        def show(value: int, total: int, *_: object, **__: object) -> None:
+            bar.n, bar.total = value, total
+            bar.refresh()
 
-    def forward(self, x: Tensor) -> Tensor:
-        with torch.autocast(x.device.type, enabled=False):
-            probability = linear(x.float(), self.router).softmax(-1)
-        kept, index = probability.max(-1, keepdim=True)
-        gate = torch.zeros_like(probability).scatter(-1, index, kept / kept.detach())
-        share = torch.zeros_like(probability).scatter(-1, index, 1.0).flatten(0, -2).mean(0)
-        self.balance = len(share) * (share * probability.flatten(0, -2).mean(0)).sum()
-        hidden = linear(x, self.down.flatten(0, 1)).unflatten(-1, self.down.shape[:2])
-        routed = (hidden * gate[..., None].to(hidden.dtype)).flatten(-2)
-        return self.base(x) + linear(routed, self.up.permute(1, 0, 2).flatten(1))
-
-    def file_state(self) -> Iterator[tuple[str, Tensor]]:
-        name = f"transformer.{self.name}"
-        for index, (down, up) in enumerate(zip(self.down, self.up, strict=True)):
-            yield f"{name}.lora_A.expert_{index}.weight", down.detach()
-            yield f"{name}.lora_B.expert_{index}.weight", up.detach()
-        yield f"{name}.lora_route.weight", self.router.detach()
-
-
-def add_lora(model: Flux, rank: int) -> None:
-    """Freeze the model and put an ordinary LoRA on it."""
-    model.requires_grad_(False)
-    for target in _targets(model):
-        layer = model.get_submodule(target.path)
-        assert isinstance(layer, nn.Linear)
-        parametrize.register_parametrization(layer, "weight", _PlainLoRA(target, layer.in_features, rank))
-
-
-def add_experts(model: Flux, rank: int, experts: int) -> None:
-    """Put routed experts on a model that has been frozen by `add_lora`."""
-    for path, name in list(_routed(model)):
-        parent, _, attribute = path.rpartition(".")
-        base = model.get_submodule(path)
-        assert isinstance(base, nn.Linear)
-        setattr(model.get_submodule(parent), attribute, RoutedLinear(base, name, rank, experts))
-
-
-def balance_loss(model: Flux) -> Tensor:
-    """1 when all experts of every layer are used equally, more otherwise."""
-    layers = [layer for layer in model.modules() if isinstance(layer, RoutedLinear)]
-    return torch.stack([layer.balance for layer in layers]).mean()
-
-
-def file_state(model: Flux) -> dict[str, Tensor]:
-    """The adapter's tensors by their names in the published files."""
-    adapters = [part for part in model.modules() if isinstance(part, _PlainLoRA | RoutedLinear)]
-    return {key: value for part in adapters for key, value in part.file_state()}
+        comfy.utils.set_progress_bar_global_hook(show)
+        try:
+            yield
+        finally:
+            comfy.utils.set_progress_bar_global_hook(before)

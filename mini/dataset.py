@@ -14,7 +14,7 @@ from . import edits
 from .autoencoder import LatentEncoder
 from .edits import SceneEdit
 from .flux import patchify
-from .prompts import Sentence
+from .prompts import description_prompt
 from .render import render
 from .scene import PANEL
 from .text import TextEncoders, Tokenizers
@@ -116,12 +116,10 @@ def _draw(part: EncodedEdits, draw: random.Random) -> int:
     return draw.choices(range(len(part.edits)), [FREQUENCY[edit.task] for edit in part.edits])[0]
 
 
-def random_batch(
-    data: Sequence[EncodedEdits], sentences: Sentences, sentence: Sentence, size: int, draw: random.Random
-) -> Batch:
+def random_batch(data: Sequence[EncodedEdits], sentences: Sentences, size: int, draw: random.Random) -> Batch:
     """A random batch with the tasks distributed as in `FREQUENCY`."""
     drawn = [(part, _draw(part, draw)) for part in draw.choices(data, k=size)]
-    context, pooled = sentences([sentence(part.edits[index]) for part, index in drawn])
+    context, pooled = sentences([description_prompt(part.edits[index]) for part, index in drawn])
     return Batch(
         torch.stack([part.diptych[index] for part, index in drawn]).float(),
         torch.stack([part.masked[index // EDITS_PER_SCENE] for part, index in drawn]).float(),

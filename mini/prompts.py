@@ -1,14 +1,10 @@
 """The sentences that the models are trained with."""
 
-from collections.abc import Callable
-
 from ..diptych.prompt import TEXT_TO_IMAGE, edit_prompt
 from .edits import SceneEdit, with_article
 from .scene import Scene
 
 DESCRIPTION_PROMPT = "A diptych with two side-by-side images of the same scene. On the right, {description}"
-
-Sentence = Callable[[SceneEdit], str]
 
 
 def description_prompt(edit: SceneEdit) -> str:

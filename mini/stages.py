@@ -1,4 +1,5 @@
-"""The stages of training: autoencoder, text encoders, base model, LoRA, LoRA-MoE; the last is in text_to_image.py.
+"""The stages of training: autoencoder, text encoders, base model. Those that follow are in adapters.py and
+text_to_image.py.
 
 Every stage takes the results of those before it and a file for its checkpoint.
 """
@@ -14,12 +15,11 @@ from torch import Tensor
 from torch.nn.functional import max_pool2d
 from tqdm import trange
 
-from . import adapters, text
+from . import text
 from .autoencoder import DECODER_BLOCKS, DECODER_WIDTHS, Autoencoder, Decoder
 from .dataset import COLUMNS, ROWS, Batch, EncodedEdits, Sentences, encode_edits, random_batch
 from .fit import TrainingSchedule, fit
 from .flux import Flux, MiniFluxShape, patchify, position_embedding
-from .prompts import Sentence, description_prompt, instruction_prompt
 from .render import render
 from .scene import PANEL, random_scene
 
@@ -32,14 +32,12 @@ EDGE_WEIGHT = 8.0
 """The additional weight of the autoencoder's error where the picture has full contrast."""
 FINE = 0.5
 """Below this time the weight falls in proportion to the time: there a sampler has the picture nearly done."""
-BALANCE = 0.01
-RANK, EXPERTS = 32, 4
 
 
 @dataclass(frozen=True)
 class Steps:
     """Steps of each stage, as for the shipped files. The autoencoder is trained on `pictures`, the diffusion model on
-    `chunks` of `scenes`."""
+    `chunks` of `scenes`, the adapters on the first `pairs` of their edits."""
 
     autoencoder: int = 2750
     decoder: int = 5000
@@ -51,6 +49,7 @@ class Steps:
     chunks: int = 44
     scenes: int = 400
     pictures: int = 4000
+    pairs: int = 12_000
 
 
 def train_autoencoder(file: Path, steps: int, pictures: int, device: torch.device) -> Autoencoder:
@@ -127,7 +126,7 @@ def encoded_chunks(folder: Path, steps: Steps, autoencoder: Autoencoder) -> list
 
 @dataclass(frozen=True)
 class DiffusionSetup:
-    """What the base model and its adapters are trained on: edits, their sentences, the device."""
+    """What the base model is trained on: edits, their sentences, the device."""
 
     edits: Sequence[EncodedEdits]
     sentences: Sentences
@@ -138,9 +137,9 @@ class DiffusionSetup:
 class Diffusion:
     """The flow matching loss of a FLUX.1-Fill on encoded edits."""
 
-    def __init__(self, model: Flux, setup: DiffusionSetup, sentence: Sentence) -> None:
+    def __init__(self, model: Flux, setup: DiffusionSetup) -> None:
         self.model, self.device = model, setup.device
-        self._setup, self._sentence = setup, sentence
+        self._setup = setup
         self._network = torch.compile(model) if setup.compiled else model
         self._rotation = position_embedding(text.T5_TOKENS, ROWS, COLUMNS).to(self.device)
         self._mask = diptych_mask().to(self.device)
@@ -148,7 +147,7 @@ class Diffusion:
 
     def __call__(self) -> Tensor:
         draw = random.Random(torch.initial_seed())
-        return self.loss(random_batch(self._setup.edits, self._setup.sentences, self._sentence, 32, draw))
+        return self.loss(random_batch(self._setup.edits, self._setup.sentences, 32, draw))
 
     def loss(self, batch: Batch) -> Tensor:
         """Squared error of the velocity of the right panel's patches."""
@@ -189,7 +188,7 @@ def diptych_mask() -> Tensor:
 def train_base(file: Path, steps: int, setup: DiffusionSetup) -> Flux:
     """The base model: it fills the right panel according to a caption of the difference."""
     model = new_flux().to(setup.device)
-    loss = Diffusion(model, setup, description_prompt)
+    loss = Diffusion(model, setup)
     fit(model, loss, model_optimizers(model, 2e-3), TrainingSchedule(steps, average=0.999), file)
     return model
 
@@ -203,26 +202,6 @@ def model_optimizers(model: Flux, rate: float) -> list[torch.optim.Optimizer]:
         torch.optim.Muon(matrices, lr=rate, weight_decay=0.01, adjust_lr_fn="match_rms_adamw"),
         torch.optim.AdamW(others, lr=rate, weight_decay=0.0, betas=(0.9, 0.98)),
     ]
-
-
-def train_adapter(file: Path, steps: int, base: Flux, routed: bool, setup: DiffusionSetup) -> Flux:
-    """A copy of the base model with a LoRA (with `routed` also experts), trained on ICEdit's sentence."""
-    model = new_flux().to(setup.device)
-    model.load_state_dict(base.state_dict())
-    adapters.add_lora(model, RANK)
-    if routed:
-        adapters.add_experts(model, RANK, EXPERTS)
-    model.to(setup.device)
-    diffusion = Diffusion(model, setup, instruction_prompt)
-
-    def loss() -> Tensor:
-        value = diffusion()
-        return value + BALANCE * adapters.balance_loss(model) if routed else value
-
-    trained = [weight for weight in model.parameters() if weight.requires_grad]
-    optimizer = torch.optim.AdamW(trained, lr=1e-3, weight_decay=0.0, betas=(0.9, 0.98))
-    fit(model, loss, [optimizer], TrainingSchedule(steps, average=0.999), file)
-    return model
 
 
 def new_flux() -> Flux:

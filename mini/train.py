@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from . import export, stages, text_to_image
+from . import adapters, export, stages, text_to_image
 from .dataset import Sentences
 from .text import Tokenizers
 
@@ -46,9 +46,11 @@ def train(
     setup = stages.DiffusionSetup(data, Sentences(encoders, tokenizers), device, compiled)
     base = stages.train_base(work / "base.pt", steps.base, setup)
     export.write_base(base, models)
-    for name, routed, count in (("lora", False, steps.lora), ("moe", True, steps.moe)):
-        adapted = stages.train_adapter(work / f"{name}.pt", count, base, routed, setup)
-        export.write_adapter(adapted, models, routed)
+    adapters.load_host(host, device)
+    edits = [edit for chunk in data for edit in chunk.edits][: steps.pairs]
+    training = adapters.AdapterTraining(work, models, edits)
+    for routed, count in ((False, steps.lora), (True, steps.moe)):
+        export.write_adapter(training.train(count, routed), models, routed)
     captioned = text_to_image.CaptionedSetup(data, encoders, tokenizers, device, compiled)
     dev = text_to_image.train_text_to_image(work / "dev.pt", steps.text_to_image, base, captioned)
     export.write_text_to_image(dev, models)

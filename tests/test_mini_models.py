@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 import torch
 from icedit.diptych.prompt import edit_prompt
-from icedit.mini.adapters import RoutedLinear
 from icedit.mini.autoencoder import DECODER_BLOCKS, DECODER_WIDTHS, SCALE, SHIFT, Autoencoder, Decoder, taesd_state
 from icedit.mini.flux import Flux, MiniFluxShape, own_state, patchify, position_embedding, unpatchify
 from icedit.moe_lora.routed import RoutedWeights
 from safetensors.torch import load_file, save_file
 from support import golden
+from support.plain_adapters import RoutedLinear
 
 MODELS = Path(__file__).resolve().parent.parent / "mini" / "models"
 
@@ -158,6 +158,7 @@ def test_a_few_steps_of_the_whole_training_give_files_that_the_host_loads(mini, 
         chunks=1,
         scenes=4,
         pictures=8,
+        pairs=4,
     )
     models = tmp_path / "models"
     work = tmp_path / "work"

@@ -2,11 +2,12 @@
 
 import pytest
 import torch
-from icedit.mini import adapters, flux
+from icedit.mini import flux
 from icedit.mini.flux import Flux, MiniFluxShape, own_state, patchify, position_embedding
 from icedit.training.loss import velocity_loss
 from icedit.training.settings import TrainingSettings
 from support import golden, tiny_stack
+from support import plain_adapters as adapters
 
 pytestmark = pytest.mark.host
 
