@@ -45,7 +45,7 @@ class Steps:
     base: int = 13_500
     lora: int = 2400
     moe: int = 5700
-    text_to_image: int = 6000
+    text_to_image: int = 20_000
     chunks: int = 44
     scenes: int = 400
     pictures: int = 4000

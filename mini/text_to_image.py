@@ -22,6 +22,8 @@ DIPTYCHS, PANELS = 32, 48
 """How many a batch has."""
 TOKENS = 72
 """T5 tokens of the longest sentence with a description. All are padded to them, so that compiled code fits."""
+LEFT_WEIGHT = 0.25
+"""The weight of the left panel, which the workflows give and no sentence tells in full."""
 PANEL_SHARE = 0.2
 """The share of batches of single pictures, which the inversion and FlowEdit take alone."""
 DESCRIBED, CAPTIONED = 0.7, 0.3
@@ -43,7 +45,8 @@ def random_diptychs(data: Sequence[EncodedEdits], draw: random.Random) -> Captio
     drawn = [(part, draw.randrange(len(part.edits))) for part in draw.choices(data, k=DIPTYCHS)]
     patches = torch.stack([part.diptych[index] for part, index in drawn]).float()
     changed = torch.stack([part.changed[index] for part, index in drawn]).float()
-    weight = torch.ones(DIPTYCHS, ROWS, COLUMNS)
+    weight = torch.full((DIPTYCHS, ROWS, COLUMNS), LEFT_WEIGHT)
+    weight[..., COLUMNS // 2 :] = 1.0
     weight[..., COLUMNS // 2 :] += (CHANGED_WEIGHT - 1) * changed.unflatten(1, (ROWS, -1))
     sentences = [
         text_to_image_prompt(part.edits[index], draw.random() < DESCRIBED, draw.random() < CAPTIONED)
