@@ -123,6 +123,7 @@ def stand_ins(count: int, seconds: float, tell: multiprocessing.connection.Conne
 async def make_all(urls: list[str], edits: int, folder: Path) -> dict[str, Any]:
     import psutil
     from icedit.headless.client import ComfyClient
+    from icedit.headless.many.limits import SAME_REASON, FailuresInARow, TimeLimit
     from icedit.headless.many.manifest import Manifest, ManifestRow, Problems
     from icedit.headless.many.plan import ManifestSettings, make_plan
     from icedit.headless.many.results import opened_results
@@ -138,7 +139,8 @@ async def make_all(urls: list[str], edits: int, folder: Path) -> dict[str, Any]:
             clients = [await stack.enter_async_context(ComfyClient(url, "temp")) for url in urls]
             run = ManifestRun(manifest, plan, results)
             start, cpu = time.perf_counter(), time.process_time()
-            await ServersRun(clients, run, lambda _: memory.append(process.memory_info().rss)).make_all()
+            limits = TimeLimit(), FailuresInARow(SAME_REASON)
+            await ServersRun(clients, run, lambda _: memory.append(process.memory_info().rss), *limits).make_all()
             seconds, cpu = time.perf_counter() - start, time.process_time() - cpu
         assert run.all_made
     tenth = max(1, edits // 10)
