@@ -30,7 +30,7 @@ def edit(session: nox.Session) -> None:
     session.install("--quiet", "-r", CLIENT)
     if any(argument.split("=")[0] == "--ray" for argument in session.posargs):
         session.install("--quiet", "-r", RAY)
-    elif any(argument.endswith(".parquet") for argument in session.posargs):
+    elif any(argument.endswith("parquet") for argument in session.posargs):
         session.install("--quiet", "pyarrow>=17")
     # nox prints the commands that it runs, and an address may hold a password.
     session.run("python", "-m", "headless", env={"ICEDIT_ARGUMENTS": json.dumps(session.posargs)})

@@ -25,7 +25,7 @@ class HangingError(UnreachableError):
     """The server answers, but does not go on with what it has to do."""
 
 
-class UnreadableError(ComfyError):
+class UnreadableSourceError(ComfyError):
     """A file that belongs to an edit cannot be read here; no server is to blame."""
 
 

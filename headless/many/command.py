@@ -14,15 +14,17 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 
 from .. import embedded
 from ..address import ServerAddress
+from ..batch import OutputError
 from ..client import ComfyClient
 from ..errors import ComfyError
 from .fingerprint import fingerprint_of
 from .limits import SAME_REASON, FailuresInARow, TimeLimit
 from .manifest import Problems, read_manifest
+from .packed import PARQUET, TAR, check_packing, pack
 from .plan import ManifestSettings, added_places, make_plan
 from .ray_run import LOCAL, RayOptions, run_on_ray
 from .report import closing_table
-from .results import FAILED, opened_results
+from .results import FAILED, OK, opened_results
 from .run import ManifestRun
 from .servers import RETRY_SECONDS, ServersRun, check_inputs
 
@@ -61,6 +63,12 @@ def add_manifest_options(parser: argparse.ArgumentParser) -> None:
         help=f"end the run when N edits in a row failed for the same reason, 0 for never (default: {SAME_REASON})",
     )
     many.add_argument(
+        "--shards",
+        choices=(PARQUET, TAR),
+        help="at the end also write all edits into shards with source, result and instruction inside, in the folder "
+        "shards of the results: parquet tables, or web datasets",
+    )
+    many.add_argument(
         "--ray",
         nargs="?",
         const=LOCAL,
@@ -81,7 +89,7 @@ def check_manifest_options(options: argparse.Namespace, refuse: Callable[[str], 
         if (options.time_limit or 0) < 0 or (options.stop_after or 0) < 0:
             refuse("--time-limit and --stop-after are at least 0")
         return
-    for name in ("retry_failed", "result", "time_limit", "stop_after", "ray", "actors"):
+    for name in ("retry_failed", "result", "time_limit", "stop_after", "shards", "ray", "actors"):
         if getattr(options, name) not in (None, False):
             refuse(f"--{name.replace('_', '-')} is for --manifest")
     if options.server is not None and len(options.server) > 1:
@@ -99,6 +107,7 @@ def edit_manifest(options: argparse.Namespace, tell: Callable[[str], None]) -> b
         OutputError: nothing can be saved.
         ComfyError: there is no server to work on.
     """
+    check_packing(options.shards)
     problems = Problems()
     manifest = read_manifest(options.manifest, options.instruction or (), problems)
     plan = make_plan(manifest, _settings(options), problems)
@@ -112,6 +121,11 @@ def edit_manifest(options: argparse.Namespace, tell: Callable[[str], None]) -> b
                 _make_all(options, addresses, run)
         finally:
             tell(closing_table(run))
+        if options.shards is not None and run.count(OK):
+            try:
+                tell(f"Their shards are in {pack(run, options.shards)}.")
+            except OSError as error:
+                raise OutputError(f"The shards cannot be written: {error.strerror or error}.") from error
     return run.all_made
 
 

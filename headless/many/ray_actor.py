@@ -97,7 +97,7 @@ class EditActor:
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
         """The picture of a row, why it failed and whether on the server, or why it is left for another run."""
-        from icedit.headless.errors import ComfyError, RemovedError, UnreachableError, UnreadableError
+        from icedit.headless.errors import ComfyError, RemovedError, UnreachableError, UnreadableSourceError
         from icedit.headless.many.manifest import ManifestRow
 
         answer = {"row": row["row"], "picture": b"", "how": "", "error": "", "left": False, "servers": False}
@@ -105,7 +105,7 @@ class EditActor:
             made = self._made(ManifestRow.from_json(row["row"]))
         except (ComfyError, ValueError) as error:
             left = isinstance(error, (UnreachableError, RemovedError))
-            servers = not isinstance(error, UnreadableError)
+            servers = not isinstance(error, UnreadableSourceError)
             return answer | {"error": str(error), "left": left, "servers": servers}
         how = {name: value for name, value in vars(made).items() if name != "content"}
         return answer | {"picture": made.content, "how": json.dumps(how)}

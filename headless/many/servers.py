@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 
 from ..client import ComfyClient, NodeProgress
-from ..errors import ComfyError, HangingError, ManifestError, RemovedError, UnreachableError, UnreadableError
+from ..errors import ComfyError, HangingError, ManifestError, RemovedError, UnreachableError, UnreadableSourceError
 from ..following import WAITING
 from .edit import make_picture
 from .limits import FailuresInARow, SignsOfLife, TimeLimit, unless_it_hangs
@@ -129,7 +129,7 @@ class ServersRun:
             work.give_back(edit)
             return
         await self._fail(edit, state, work, str(error))
-        if not isinstance(error, UnreadableError):
+        if not isinstance(error, UnreadableSourceError):
             self._in_a_row.failed(str(error))
 
     async def _fail(self, edit: OpenEdit, state: ServerState, work: Work, reason: str) -> None:
