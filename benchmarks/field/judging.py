@@ -40,7 +40,7 @@ def judged(
     written: Mapping[str, Path],
     kept: Path,
     faults: Faults,
-    on_done: Callable[[], None] = lambda: None,
+    on_done: Callable[[], object] = lambda: None,
 ) -> dict[str, float]:
     """The judge's scores by id; of edits that it has no opinion of, none.
 

@@ -105,7 +105,8 @@ def _of_folder(path: Path, setting: Setting) -> Iterator[tuple[str, list[Turn]]]
             turns = []
             for row in rows:
                 source, mask, truth, instruction = texts(row, "input", "mask", "output", "instruction")
-                turns.append(Turn(*(there(inside(folder, name)) for name in (source, mask, truth)), instruction))
+                files = [there(inside(folder, name)) for name in (source, mask, truth)]
+                turns.append(Turn(files[0], files[1], files[2], instruction))
         except FaultError as fault:
             setting.faults.add(f"session {image}", str(fault))
         else:
@@ -133,7 +134,7 @@ def _turn(image: str, file: Path, row: dict[str, Any], sources: Path) -> Turn:
         raise FaultError("has an id that is no name for a file")
     parts = (("source_img", "input"), ("mask_img", "mask"), ("target_img", "output"))
     pictures = [stored(row[name], sources, f"{image}-{part}{row['turn_index']}", file.parent) for name, part in parts]
-    return Turn(*pictures, str(row["instruction"] or ""))
+    return Turn(pictures[0], pictures[1], pictures[2], str(row["instruction"] or ""))
 
 
 def _region(turn: Turn, target: Path) -> Path:

@@ -77,6 +77,7 @@ class EditActor:
         from icedit.headless.many.plan import ManifestPlan
 
         self._plan, self._folder = ManifestPlan.from_json(plan), Path(folder)
+        self._hung: set[Any] = set()
         self._limit, self._lives = TimeLimit(time_limit), defaultdict[Any, SignsOfLife](SignsOfLife)
         self._loop = asyncio.new_event_loop()
         threading.Thread(target=self._loop.run_forever, daemon=True).start()
@@ -132,9 +133,13 @@ class EditActor:
         raise AssertionError("unreachable: the last try returns or raises")
 
     async def _watched(self, client: Any, row: Any) -> Any:
+        from icedit.headless.errors import UnreachableError
         from icedit.headless.many.edit import make_picture
         from icedit.headless.many.limits import unless_it_hangs
 
+        if client in self._hung and not await client.is_rid_of_work():
+            raise UnreachableError(f"{client.address} does not go on with its work.")
+        self._hung.discard(client)
         life = self._lives[client]
         life.sign()
         making = make_picture(client, self._plan, row, self._folder, partial(life.went_on, id(row)))
@@ -143,8 +148,9 @@ class EditActor:
         finally:
             life.ended(id(row))
             if life.hung:
-                # Its other edits hold on to this one.
+                # Its other edits keep this one.
                 self._lives.pop(client, None)
+                self._hung.add(client)
         self._limit.add(made.seconds or 0.0)
         return made
 
