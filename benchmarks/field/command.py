@@ -4,7 +4,7 @@ import argparse
 import logging
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,34 +18,54 @@ from .imgedit import ImgEditBench
 from .judging import SCORE, judge_of, judged
 from .magicbrush import MagicBrush
 from .pie import PIEBench
-from .run import Given, StoppedError, first_samples, make_edits, means, measured, unique, write_json, write_results
+from .run import (
+    EditMain,
+    Given,
+    StoppedError,
+    first_samples,
+    make_edits,
+    means,
+    measured,
+    unique,
+    write_json,
+    write_results,
+)
 
 BENCHMARKS: Mapping[str, FieldBenchmark] = {
     one.name: one for one in (GEditBench(), ImgEditBench(), MagicBrush(), PIEBench(), EmuEditTestSet())
 }
 
 
-def main(arguments: Sequence[str], edit_main: Callable[[Sequence[str]], int] = cli.main) -> int:
+def main(arguments: Sequence[str], edit_main: EditMain = cli.main) -> int:
     """Run the command line; its exit status."""
     cli.make_everything_printable()
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     options, others = _parsed(arguments)
-    benchmark, faults = BENCHMARKS[options.benchmark], Faults()
-    output: Path = options.output
     try:
-        setting = Setting(options.path, output / "sources", options.method, faults, options.language, options.pictures)
-        judge = judge_of(options)
-        edits = list(first_samples(unique(benchmark.read(setting), faults), options.limit))
-        if not edits:
-            raise BenchmarkError("\n".join([f"{options.path} has no edit that can be made.", *faults.lines()]))
-        _tell(f"{len(edits)} edits.", faults)
-        given = Given(options.masks, options.descriptions)
-        made = make_edits(edits, given, output / "runs" / options.method, others, edit_main, faults)
+        return _run(options, others, edit_main)
     except BenchmarkError as error:
         print(f"Error: {error}", file=sys.stderr)
-        return cli.USAGE
+    except OSError as error:
+        print(f"Error: {error.filename or options.output}: {error.strerror or error}", file=sys.stderr)
     except StoppedError as stopped:
         return stopped.status
+    except KeyboardInterrupt:
+        print("Stopped. The same command goes on.", file=sys.stderr)
+        return cli.INTERRUPTED
+    return cli.USAGE
+
+
+def _run(options: argparse.Namespace, others: Sequence[str], edit_main: EditMain) -> int:
+    benchmark, faults = BENCHMARKS[options.benchmark], Faults()
+    output: Path = options.output
+    setting = Setting(options.path, output / "sources", options.method, faults, options.language, options.pictures)
+    judge = judge_of(options)
+    edits = list(first_samples(unique(benchmark.read(setting), faults), options.limit))
+    if not edits:
+        raise BenchmarkError("\n".join([f"{options.path} has no edit that can be made.", *faults.lines()]))
+    _tell(f"{len(edits)} edits.", faults)
+    given = Given(options.masks, options.descriptions)
+    made = make_edits(edits, given, output / "runs" / options.method, others, edit_main, faults)
     results = (output / "results").absolute()
     written = write_results(benchmark, edits, made, results, faults)
     measures = measured(benchmark, edits, written, faults)
@@ -54,10 +74,10 @@ def main(arguments: Sequence[str], edit_main: Callable[[Sequence[str]], int] = c
             scores = judged(judge, edits, written, output / "judged" / f"{options.method}.jsonl", faults, bar.update)
         for name, score in scores.items():
             measures.setdefault(name, {})[SCORE] = score
-    found = means(edits, measures)
     summary = {
         "benchmark": benchmark.name, "method": options.method, "edits": len(edits), "made": len(made),
-        "written": len(written), "judge": judge and judge.name, "means": found, "faults": faults.found,
+        "written": len(written), "judge": judge and judge.name, "means": means(edits, measures),
+        "faults": faults.found,
     }  # fmt: skip
     write_json(output / f"scores-{options.method}.json", summary)
     _close(summary, benchmark.scorer(setting, results), faults)
