@@ -120,6 +120,7 @@ BRUSH_TREE = [
 
 def test_magicbrush(tmp_path):
     field.write_arrow(tmp_path / "data" / "dev-00000-of-00001", brush_rows(), "parquet")
+    field.write_arrow(tmp_path / "data" / "train-00000-of-00051", [field.brush_row(41, "200", 1)], "parquet")
     edits, setting = read("magicbrush", tmp_path / "data", tmp_path)
     assert {edit.id: (edit.turn, edit.after) for edit in edits} == {
         "30_1": (1, None), "139_1": (1, None), "139_inde_2": (1, None), "139_iter_2": (2, "139_1"),

@@ -13,7 +13,7 @@ from .pictures import save_as_png, stored
 from .tables import table_files, table_rows
 
 COLUMNS = ("idx", "instruction", "image", "task", "input_caption", "output_caption")
-SPLITS = {"test": "emu_test", "validation": "emu_val"}
+SPLITS = {"test": "emu_test", "validation": "emu_val", "val": "emu_val"}
 
 
 class EmuEditTestSet(FieldBenchmark):

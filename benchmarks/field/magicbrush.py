@@ -25,6 +25,7 @@ SESSIONS = "edit_sessions.json"
 IMAGES = "images"
 ALL_TURNS, FINAL_TURN = "all turns", "final turn"
 TRUTH = "ground_truth"
+TRAINING = "train-"
 
 
 @dataclass(frozen=True)
@@ -114,7 +115,10 @@ def _of_folder(path: Path, setting: Setting) -> Iterator[tuple[str, list[Turn]]]
 
 
 def _of_tables(setting: Setting) -> Iterator[tuple[str, list[Turn]]]:
-    rows = table_rows(table_files(setting.path), COLUMNS, setting.faults)
+    files = table_files(setting.path)
+    # The data set's folder has those to train on, too.
+    files = [file for file in files if not file.name.startswith(TRAINING)] or files
+    rows = table_rows(files, COLUMNS, setting.faults)
     for image, found in itertools.groupby(rows, key=lambda row: str(row[2]["img_id"])):
         # All of a session at once: a fault in one turn is one of the session.
         session = list(found)
