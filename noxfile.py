@@ -30,7 +30,7 @@ def edit(session: nox.Session) -> None:
     session.install("--quiet", "-r", CLIENT)
     if any(argument.split("=")[0] == "--ray" for argument in session.posargs):
         session.install("--quiet", "-r", RAY)
-    elif any(argument.endswith(".parquet") for argument in session.posargs):
+    elif any(argument.endswith("parquet") for argument in session.posargs):
         session.install("--quiet", "pyarrow>=17")
     # nox prints the commands that it runs, and an address may hold a password.
     session.run("python", "-m", "headless", env={"ICEDIT_ARGUMENTS": json.dumps(session.posargs)})
@@ -88,11 +88,17 @@ def train(session: nox.Session) -> None:
 
 @nox.session
 def benchmark(session: nox.Session) -> None:
-    """Run a script of benchmarks/ with its arguments: `nox -s benchmark -- moe_lora.py layer`."""
+    """Run a script of benchmarks/: `nox -s benchmark -- moe_lora.py layer`; or one of the field's own benchmarks with
+    any workflow: `nox -s benchmark -- gedit PATH --server http://127.0.0.1:8188`."""
     if not session.posargs:
         session.error("Say which script after --, for example: nox -s benchmark -- moe_lora.py layer")
     script, *arguments = session.posargs
-    _in_host(session, f"benchmarks/{script}", *arguments)
+    if script.endswith(".py"):
+        _in_host(session, f"benchmarks/{script}", *arguments)
+    else:
+        # As for edit: nox prints commands, and an address may hold a password.
+        session.env["ICEDIT_ARGUMENTS"] = json.dumps(session.posargs)
+        _in_host(session, "benchmarks/field_benchmark.py")
 
 
 def _in_host(session: nox.Session, *arguments: str, host: str = "0.30.0", page: str = "") -> None:

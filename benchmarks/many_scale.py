@@ -36,8 +36,8 @@ class StandIn:
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
-        self._pending: deque[tuple[str, str]] = deque()
-        self._running: list[tuple[str, str]] = []
+        self._pending: deque[tuple[str, str, str]] = deque()
+        self._running: list[str] = []
         self._history: dict[str, Any] = {}
         self._sockets: dict[str, web.WebSocketResponse] = {}
         self._more = asyncio.Event()
@@ -63,14 +63,14 @@ class StandIn:
             while not self._pending:
                 self._more.clear()
                 await self._more.wait()
-            prompt, listener = self._pending.popleft()
-            self._running = [(prompt, listener)]
+            prompt, listener, saver = self._pending.popleft()
+            self._running = [prompt]
             begin = int(time.time() * 1000)
             await asyncio.sleep(self._seconds)
             self._running = []
             ends = [["execution_start", {"timestamp": begin}], ["execution_success", {"timestamp": time.time() * 1000}]]
             image = {"filename": "picture.png", "subfolder": "", "type": "output"}
-            self._history[prompt] = {"outputs": {"12": {"images": [image]}}, "status": {"messages": ends}}
+            self._history[prompt] = {"outputs": {saver: {"images": [image]}}, "status": {"messages": ends}}
             socket = self._sockets.get(listener)
             if socket is not None and not socket.closed:
                 await socket.send_json({"type": "execution_success", "data": {"prompt_id": prompt}})
@@ -86,12 +86,14 @@ class StandIn:
         return socket
 
     async def _queue(self, _: web.Request) -> web.Response:
-        running, pending = ([[0, prompt] for prompt, _ in part] for part in (self._running, self._pending))
+        waiting = [prompt for prompt, *_ in self._pending]
+        running, pending = ([[0, prompt] for prompt in part] for part in (self._running, waiting))
         return web.json_response({"queue_running": running, "queue_pending": pending})
 
     async def _prompt(self, request: web.Request) -> web.Response:
         body = await request.json()
-        self._pending.append((body["prompt_id"], body["client_id"]))
+        saver = next(key for key, node in body["prompt"].items() if node["class_type"] == "SaveImage")
+        self._pending.append((body["prompt_id"], body["client_id"], saver))
         self._more.set()
         return web.json_response({"prompt_id": body["prompt_id"]})
 
@@ -123,6 +125,7 @@ def stand_ins(count: int, seconds: float, tell: multiprocessing.connection.Conne
 async def make_all(urls: list[str], edits: int, folder: Path) -> dict[str, Any]:
     import psutil
     from icedit.headless.client import ComfyClient
+    from icedit.headless.many.limits import SAME_REASON, FailuresInARow, TimeLimit
     from icedit.headless.many.manifest import Manifest, ManifestRow, Problems
     from icedit.headless.many.plan import ManifestSettings, make_plan
     from icedit.headless.many.results import opened_results
@@ -138,7 +141,8 @@ async def make_all(urls: list[str], edits: int, folder: Path) -> dict[str, Any]:
             clients = [await stack.enter_async_context(ComfyClient(url, "temp")) for url in urls]
             run = ManifestRun(manifest, plan, results)
             start, cpu = time.perf_counter(), time.process_time()
-            await ServersRun(clients, run, lambda _: memory.append(process.memory_info().rss)).make_all()
+            limits = TimeLimit(), FailuresInARow(SAME_REASON)
+            await ServersRun(clients, run, lambda _: memory.append(process.memory_info().rss), *limits).make_all()
             seconds, cpu = time.perf_counter() - start, time.process_time() - cpu
         assert run.all_made
     tenth = max(1, edits // 10)

@@ -23,7 +23,7 @@ import aiohttp
 
 from . import following
 from .address import ServerAddress
-from .answers import items, json_list, json_object, mapping
+from .answers import items, json_list, json_object, mapping, queued
 from .connection import Connection
 from .errors import ComfyError, GoneError, UnreachableError
 
@@ -90,6 +90,7 @@ class ComfyClient:
         self._connection = Connection(server)
         self._upload_type = upload_type
         self._uploads = f"icedit-{uuid.uuid4().hex[:8]}"
+        self._queued: set[str] = set()
 
     async def __aenter__(self) -> "ComfyClient":
         self._connection.open()
@@ -112,6 +113,24 @@ class ComfyClient:
             ComfyError: it wants a login, or is no ComfyUI.
         """
         await following.queue_of(self._connection)
+
+    async def works_for_others(self) -> bool:
+        """Whether the server runs a prompt that this client has not queued.
+
+        Raises:
+            ComfyError: as for check.
+        """
+        queue = await following.queue_of(self._connection)
+        return any(prompt not in self._queued for _, prompt in queued(queue, following.QUEUE_PARTS[0]))
+
+    async def is_rid_of_work(self) -> bool:
+        """Whether the server has nothing more of what this client has queued and taken back.
+
+        Raises:
+            ComfyError: as for check.
+        """
+        queue = await following.queue_of(self._connection)
+        return not any(prompt in self._queued for part in following.QUEUE_PARTS for _, prompt in queued(queue, part))
 
     async def upload_picture(self, path: Path) -> str:
         """Upload a file; returns the name to give to picture widgets.
@@ -198,10 +217,15 @@ class ComfyClient:
         async with following.Follower(self._connection, report, self._retry_seconds) as follower:
             try:
                 prompt_id = await self._queue(workflow, follower.listener, prompt_id)
+                self._queued.add(prompt_id)
                 outputs = await follower.outputs_of(prompt_id)
             except asyncio.CancelledError:
                 await self._take_back(prompt_id)
                 raise
+            except ComfyError:
+                self._queued.discard(prompt_id)
+                raise
+        self._queued.discard(prompt_id)
         return RunResult(prompt_id, _pictures(outputs, workflow), outputs, follower.seconds)
 
     async def download(self, picture: SavedPicture) -> bytes:

@@ -21,5 +21,13 @@ class RemovedError(ComfyError):
     """The prompt is no longer on the server, which has not finished it: it was restarted, or someone removed it."""
 
 
+class HangingError(UnreachableError):
+    """The server answers, but does not go on with what it has to do."""
+
+
+class UnreadableSourceError(ComfyError):
+    """A file that belongs to an edit cannot be read here; no server is to blame."""
+
+
 class ManifestError(ValueError):
     """A manifest or the folder for its results is not usable; the message has every problem and what to do."""

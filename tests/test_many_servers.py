@@ -1,7 +1,6 @@
 """A manifest on real servers that fail: nothing is lost, nothing done twice, and the pictures are those of one run."""
 
 import asyncio
-import contextlib
 import io
 import os
 import random
@@ -14,19 +13,13 @@ import aiohttp
 import numpy as np
 import pytest
 from icedit.headless.cli import main
-from icedit.headless.client import ComfyClient
 from icedit.headless.errors import ComfyError
 from icedit.headless.many import servers
-from icedit.headless.many.manifest import Problems, read_manifest
-from icedit.headless.many.plan import ManifestSettings, make_plan
-from icedit.headless.many.results import opened_results
-from icedit.headless.many.run import ManifestRun
-from icedit.headless.many.servers import ServersRun
 from PIL import Image
-from support.many import QUICK, arguments, known, lines_of, made_once, manifest_of
+from support.many import arguments, edit_on, known, lines_of, made_once, manifest_of
 from support.processes import heed_ctrl_c
 from support.proxy import proxy_to
-from support.workflows import PACK, WORKFLOWS
+from support.workflows import PACK
 
 pytestmark = [pytest.mark.server, pytest.mark.timeout(120)]
 
@@ -40,28 +33,10 @@ def pixels(path):
     return np.array(Image.open(path))
 
 
-async def edit(path, urls, disturb=None):
-    """Run a manifest as the command line does, on servers that `disturb` is given the time to disturb."""
-    problems = Problems()
-    manifest = read_manifest(path, (), problems)
-    plan = make_plan(manifest, ManifestSettings(str(WORKFLOWS / "api" / "icedit.json"), False, sets=QUICK), problems)
-    problems.raise_any(path)
-    with opened_results(path.parent / "out", {}, manifest.rows, False) as results:
-        async with contextlib.AsyncExitStack() as stack:
-            clients = [await stack.enter_async_context(ComfyClient(url, "temp", (0.1,))) for url in urls]
-            done = asyncio.Event()
-            run = ManifestRun(manifest, plan, results)
-            disturbing = asyncio.create_task(disturb(done)) if disturb else None
-            await ServersRun(clients, run, lambda _: done.set()).make_all()
-            if disturbing:
-                await disturbing
-            return run.servers
-
-
 def test_several_servers_make_what_one_makes(server, tmp_path):
     async def go():
         async with proxy_to(server.url) as one, proxy_to(server.url) as two:
-            return await edit(manifest_of(tmp_path, 6), [one.url, two.url])
+            return await edit_on(manifest_of(tmp_path, 6), [one.url, two.url])
 
     states = asyncio.run(go())
     lines = made_once(tmp_path / "out", 6)
@@ -90,7 +65,7 @@ def test_the_work_of_a_server_that_is_lost_goes_to_others_until_it_is_back(serve
                 await asyncio.sleep(0.5)
                 two.down = None
 
-            return await edit(manifest_of(tmp_path, 12), [one.url, two.url], disturb)
+            return await edit_on(manifest_of(tmp_path, 12), [one.url, two.url], disturb)
 
     one, two = asyncio.run(go())
     made_once(tmp_path / "out", 12)
@@ -105,7 +80,7 @@ def test_a_server_that_fails_what_others_make_is_left_out(server, tmp_path):
             two.instead = lambda request: (
                 aiohttp.web.json_response(sick, status=400) if request.path == "/prompt" else None
             )
-            return await edit(manifest_of(tmp_path, 8), [one.url, two.url])
+            return await edit_on(manifest_of(tmp_path, 8), [one.url, two.url])
 
     one, two = asyncio.run(go())
     made_once(tmp_path / "out", 8)
@@ -123,13 +98,13 @@ def test_without_any_server_the_run_ends_and_keeps_what_is_made(server, tmp_path
                 one.down = "gateway"
                 one.cut()
 
-            await edit(manifest_of(tmp_path, 6), [one.url], disturb)
+            await edit_on(manifest_of(tmp_path, 6), [one.url], disturb)
 
     with pytest.raises(ComfyError, match=r"No server has answered .* run the same command again"):
         asyncio.run(go())
     made = {line["id"] for line in lines_of(tmp_path / "out")}
     assert 0 < len(made) < 6
-    asyncio.run(edit(tmp_path / "edits.jsonl", [server.url]))
+    asyncio.run(edit_on(tmp_path / "edits.jsonl", [server.url]))
     made_once(tmp_path / "out", 6)
 
 

@@ -14,14 +14,17 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 
 from .. import embedded
 from ..address import ServerAddress
+from ..batch import OutputError
 from ..client import ComfyClient
 from ..errors import ComfyError
 from .fingerprint import fingerprint_of
+from .limits import SAME_REASON, FailuresInARow, TimeLimit
 from .manifest import Problems, read_manifest
+from .packed import PARQUET, TAR, check_packing, pack
 from .plan import ManifestSettings, added_places, make_plan
 from .ray_run import LOCAL, RayOptions, run_on_ray
 from .report import closing_table
-from .results import FAILED, opened_results
+from .results import FAILED, OK, opened_results
 from .run import ManifestRun
 from .servers import RETRY_SECONDS, ServersRun, check_inputs
 
@@ -47,6 +50,25 @@ def add_manifest_options(parser: argparse.ArgumentParser) -> None:
         help="the id of the node whose picture is kept (default: the first Save Image of the workflow)",
     )
     many.add_argument(
+        "--time-limit",
+        type=float,
+        metavar="SECONDS",
+        help="after which a server with work that ends neither an edit nor a step is left out, 0 for never (default: "
+        "ten times the slowest edit so far, at least ten minutes; an hour before the first edit is made)",
+    )
+    many.add_argument(
+        "--stop-after",
+        type=int,
+        metavar="N",
+        help=f"end the run when N edits in a row failed for the same reason, 0 for never (default: {SAME_REASON})",
+    )
+    many.add_argument(
+        "--shards",
+        choices=(PARQUET, TAR),
+        help="at the end also write all edits into shards with source, result and instruction inside, in the folder "
+        "shards of the results: parquet tables, or web datasets",
+    )
+    many.add_argument(
         "--ray",
         nargs="?",
         const=LOCAL,
@@ -64,8 +86,10 @@ def check_manifest_options(options: argparse.Namespace, refuse: Callable[[str], 
             refuse("--picture and --manifest do not go together: the manifest names the pictures")
         if options.actors is not None and (options.ray is None or options.actors < 1):
             refuse("--actors is for --ray, and at least 1")
+        if (options.time_limit or 0) < 0 or (options.stop_after or 0) < 0:
+            refuse("--time-limit and --stop-after are at least 0")
         return
-    for name in ("retry_failed", "result", "ray", "actors"):
+    for name in ("retry_failed", "result", "time_limit", "stop_after", "shards", "ray", "actors"):
         if getattr(options, name) not in (None, False):
             refuse(f"--{name.replace('_', '-')} is for --manifest")
     if options.server is not None and len(options.server) > 1:
@@ -83,6 +107,7 @@ def edit_manifest(options: argparse.Namespace, tell: Callable[[str], None]) -> b
         OutputError: nothing can be saved.
         ComfyError: there is no server to work on.
     """
+    check_packing(options.shards)
     problems = Problems()
     manifest = read_manifest(options.manifest, options.instruction or (), problems)
     plan = make_plan(manifest, _settings(options), problems)
@@ -96,6 +121,11 @@ def edit_manifest(options: argparse.Namespace, tell: Callable[[str], None]) -> b
                 _make_all(options, addresses, run)
         finally:
             tell(closing_table(run))
+        if options.shards is not None and run.count(OK):
+            try:
+                tell(f"Their shards are in {pack(run, options.shards)}.")
+            except OSError as error:
+                raise OutputError(f"The shards cannot be written: {error.strerror or error}.") from error
     return run.all_made
 
 
@@ -107,19 +137,23 @@ def _settings(options: argparse.Namespace) -> ManifestSettings:
 
 
 def _make_all(options: argparse.Namespace, addresses: Sequence[ServerAddress], run: ManifestRun) -> None:
+    limit = TimeLimit(options.time_limit)
+    in_a_row = FailuresInARow(SAME_REASON if options.stop_after is None else options.stop_after)
     if options.ray is not None:
         own = [None if path is None else str(path.absolute()) for path in (options.comfyui, options.comfyui_python)]
         ray = RayOptions(options.ray, options.actors, tuple(addresses), (own[0], own[1], options.comfyui_option))
         with _progress(run) as on_done:
-            run_on_ray(ray, run, on_done)
+            run_on_ray(ray, run, on_done, limit, in_a_row)
     elif addresses:
-        asyncio.run(_make_all_on(addresses, run))
+        asyncio.run(_make_all_on(addresses, run, limit, in_a_row))
     else:
         with embedded.started_server(options.comfyui, options.comfyui_python, options.comfyui_option) as url:
-            asyncio.run(_make_all_on([ServerAddress.of(url)], run))
+            asyncio.run(_make_all_on([ServerAddress.of(url)], run, limit, in_a_row))
 
 
-async def _make_all_on(addresses: Sequence[ServerAddress], run: ManifestRun) -> None:
+async def _make_all_on(
+    addresses: Sequence[ServerAddress], run: ManifestRun, limit: TimeLimit, in_a_row: FailuresInARow
+) -> None:
     retry_seconds = RETRY_SECONDS if len(addresses) > 1 else None
     async with AsyncExitStack() as stack:
         # Into the temp folder: thousands of sources would stay in the input folder and fill the page's lists.
@@ -132,7 +166,7 @@ async def _make_all_on(addresses: Sequence[ServerAddress], run: ManifestRun) -> 
             raise ComfyError("\n".join(str(answer) for answer in answers))
         await check_inputs(there[0], added_places(run.plan, run.manifest.rows))
         with _progress(run) as on_done:
-            await ServersRun(clients, run, on_done).make_all()
+            await ServersRun(clients, run, on_done, limit, in_a_row).make_all()
 
 
 @contextmanager

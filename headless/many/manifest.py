@@ -21,7 +21,7 @@ NAME_BYTES = 200
 SEED_LIMIT = 2**64
 UNFIT = re.compile(r'[<>:"|?*]|^\.|[. ]$')
 RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
-OWN_FILES = ("results.jsonl", "fingerprint.json", ".unfinished", ".lock")
+OWN_FILES = ("results.jsonl", "fingerprint.json", ".unfinished", ".lock", "shards")
 """In the folder of the results, beside the pictures."""
 
 

@@ -10,8 +10,10 @@ import json
 import sys
 import threading
 import time
+from collections import defaultdict
 from collections.abc import Coroutine
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +57,7 @@ class EditActor:
         own: the arguments of `embedded.started_server` for that one.
         added: inputs that something sets, as class, name and a row: only a server knows whether there are such.
         numbers: an actor of `ServerNumbers`.
+        time_limit: as the user gave it.
     """
 
     def __init__(
@@ -66,12 +69,16 @@ class EditActor:
         own: tuple[str | None, str | None, list[str]],
         added: list[tuple[str, str, str]],
         numbers: Any,
+        time_limit: float | None,
     ) -> None:
         load_pack(pack)
         from icedit.headless.address import ServerAddress
+        from icedit.headless.many.limits import SignsOfLife, TimeLimit
         from icedit.headless.many.plan import ManifestPlan
 
         self._plan, self._folder = ManifestPlan.from_json(plan), Path(folder)
+        self._hung: set[Any] = set()
+        self._limit, self._lives = TimeLimit(time_limit), defaultdict[Any, SignsOfLife](SignsOfLife)
         self._loop = asyncio.new_event_loop()
         threading.Thread(target=self._loop.run_forever, daemon=True).start()
         self._own = None if servers else own
@@ -90,21 +97,22 @@ class EditActor:
             self._run(check_inputs(self._clients[0], {(kind, name): row for kind, name, row in added}))
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
-        """The picture of a row, why it failed, or why it is left for another run."""
-        from icedit.headless.errors import ComfyError, RemovedError, UnreachableError
+        """The picture of a row, why it failed and whether on the server, or why it is left for another run."""
+        from icedit.headless.errors import ComfyError, RemovedError, UnreachableError, UnreadableSourceError
         from icedit.headless.many.manifest import ManifestRow
 
-        answer = {"row": row["row"], "picture": b"", "how": "", "error": "", "left": False}
+        answer = {"row": row["row"], "picture": b"", "how": "", "error": "", "left": False, "servers": False}
         try:
             made = self._made(ManifestRow.from_json(row["row"]))
         except (ComfyError, ValueError) as error:
-            return answer | {"error": str(error), "left": isinstance(error, (UnreachableError, RemovedError))}
+            left = isinstance(error, (UnreachableError, RemovedError))
+            servers = not isinstance(error, UnreadableSourceError)
+            return answer | {"error": str(error), "left": left, "servers": servers}
         how = {name: value for name, value in vars(made).items() if name != "content"}
         return answer | {"picture": made.content, "how": json.dumps(how)}
 
     def _made(self, row: Any) -> Any:
         from icedit.headless.errors import ComfyError, RemovedError, UnreachableError
-        from icedit.headless.many.edit import make_picture
 
         pauses = PAUSES if self._own is None else (0.0,) * STARTS
         for pause in (*pauses, None):
@@ -112,7 +120,7 @@ class EditActor:
             # Its own of the given ones first; where that is down another one does.
             for client in self._clients:
                 try:
-                    return self._run(make_picture(client, self._plan, row, self._folder))
+                    return self._run(self._watched(client, row))
                 except (UnreachableError, RemovedError) as error:
                     if pause is None and self._own is not None:
                         # The server was there again each time: then it is the edit.
@@ -123,6 +131,28 @@ class EditActor:
             if self._own is not None:
                 self._start(starts)
         raise AssertionError("unreachable: the last try returns or raises")
+
+    async def _watched(self, client: Any, row: Any) -> Any:
+        from icedit.headless.errors import UnreachableError
+        from icedit.headless.many.edit import make_picture
+        from icedit.headless.many.limits import unless_it_hangs
+
+        if client in self._hung and not await client.is_rid_of_work():
+            raise UnreachableError(f"{client.address} does not go on with its work.")
+        self._hung.discard(client)
+        life = self._lives[client]
+        life.sign()
+        making = make_picture(client, self._plan, row, self._folder, partial(life.went_on, id(row)))
+        try:
+            made = await unless_it_hangs(making, client, life, self._limit)
+        finally:
+            life.ended(id(row))
+            if life.hung:
+                # Its other edits keep this one.
+                self._lives.pop(client, None)
+                self._hung.add(client)
+        self._limit.add(made.seconds or 0.0)
+        return made
 
     def _start(self, starts: int) -> None:
         """Start its own server, unless another call has done it since there had been so many starts.

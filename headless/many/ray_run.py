@@ -12,6 +12,7 @@ from typing import Any
 from ..address import ServerAddress
 from ..errors import ComfyError, ManifestError
 from . import ray_actor
+from .limits import FailuresInARow, TimeLimit
 from .manifest import ManifestRow
 from .plan import added_places
 from .results import MadePicture
@@ -45,23 +46,25 @@ class RayOptions:
     own: tuple[str | None, str | None, list[str]]
 
 
-def run_on_ray(options: RayOptions, run: ManifestRun, on_done: Callable[[bool], None]) -> None:
+def run_on_ray(
+    options: RayOptions, run: ManifestRun, on_done: Callable[[bool], None], limit: TimeLimit, in_a_row: FailuresInARow
+) -> None:
     """Make the edits that have no line yet. Actors that die are started again, and their rows given to others, by Ray.
 
     Raises:
         ManifestError: Ray is not installed, or a node lacks an input.
-        ComfyError: Ray could not go on.
+        ComfyError: Ray could not go on, or all edits fail for the same reason.
         OutputError: nothing can be saved any more.
     """
     with _connected(options) as ray:
         run.begin()
         left = 0
         try:
-            for answer in _dataset(ray, options, run).iter_rows():
+            for answer in _dataset(ray, options, run, limit).iter_rows():
                 left = left + 1 if answer["left"] else 0
                 if left == LEFT_LIMIT:
                     raise ComfyError(f"No server answers any more: {answer['error']} Run the same command again later.")
-                _keep(answer, run, on_done)
+                _keep(answer, run, on_done, in_a_row)
         except ray.exceptions.RayError as error:
             raise ComfyError(f"Ray ended the run: {error}") from error
 
@@ -101,7 +104,7 @@ def _connected(options: RayOptions) -> Iterator[Any]:
         ray.shutdown()
 
 
-def _dataset(ray: Any, options: RayOptions, run: ManifestRun) -> Any:
+def _dataset(ray: Any, options: RayOptions, run: ManifestRun, limit: TimeLimit) -> Any:
     """The answers of the actors, in the order in which they come."""
     ray.cloudpickle.register_pickle_by_value(ray_actor)
     todo = [{"row": row.to_json()} for row in run.todo]
@@ -116,6 +119,7 @@ def _dataset(ray: Any, options: RayOptions, run: ManifestRun) -> Any:
     servers = [(one.url, one.headers, one.query, one.secrets) for one in options.servers]
     added = [(*place, row) for place, row in added_places(run.plan, run.manifest.rows).items()]
     arguments = (str(PACK), run.plan.to_json(), str(run.manifest.folder), servers, options.own, added, numbers)
+    arguments += (limit.given,)
     return ray.data.from_items(todo, override_num_blocks=min(len(todo), BLOCKS)).map(
         ray_actor.EditActor, fn_constructor_args=arguments, compute=pool, num_gpus=1 if own_gpu else None
     )
@@ -125,7 +129,7 @@ def _actors(ray: Any, options: RayOptions, own_gpu: bool) -> int:
     return int(options.actors or len(options.servers) or ray.cluster_resources().get("GPU" if own_gpu else "CPU", 1))
 
 
-def _keep(answer: dict[str, Any], run: ManifestRun, on_done: Callable[[bool], None]) -> None:
+def _keep(answer: dict[str, Any], run: ManifestRun, on_done: Callable[[bool], None], in_a_row: FailuresInARow) -> None:
     row = ManifestRow.from_json(answer["row"])
     if answer["left"]:
         log.warning("The edit %s is left: %s", row.id, answer["error"])
@@ -135,8 +139,11 @@ def _keep(answer: dict[str, Any], run: ManifestRun, on_done: Callable[[bool], No
         return
     if answer["error"]:
         run.results.keep_failure(row, answer["error"], None)
+        if answer["servers"]:
+            in_a_row.failed(answer["error"])
     else:
         made = MadePicture(answer["picture"], **json.loads(answer["how"]))
         run.results.keep_picture(row, made)
         run.server(made.server).add(made.seconds)
+        in_a_row.made()
     on_done(not answer["error"])

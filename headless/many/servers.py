@@ -8,9 +8,10 @@ from functools import partial
 from typing import Any
 
 from ..client import ComfyClient, NodeProgress
-from ..errors import ComfyError, ManifestError, RemovedError, UnreachableError
+from ..errors import ComfyError, HangingError, ManifestError, RemovedError, UnreachableError, UnreadableSourceError
 from ..following import WAITING
 from .edit import make_picture
+from .limits import FailuresInARow, SignsOfLife, TimeLimit, unless_it_hangs
 from .run import ManifestRun
 from .work import LOST_LIMIT, OpenEdit, ServerState, Work
 
@@ -33,17 +34,27 @@ class ServersRun:
     Args:
         clients: connections to the servers, open.
         on_done: called after every edit with whether it was made.
+        limit: for a server that hangs.
+        in_a_row: ends a run of which nothing comes any more.
     """
 
-    def __init__(self, clients: Sequence[ComfyClient], run: ManifestRun, on_done: Callable[[bool], None]) -> None:
+    def __init__(
+        self,
+        clients: Sequence[ComfyClient],
+        run: ManifestRun,
+        on_done: Callable[[bool], None],
+        limit: TimeLimit,
+        in_a_row: FailuresInARow,
+    ) -> None:
         self._clients, self._run, self._on_done = clients, run, on_done
+        self._limit, self._in_a_row = limit, in_a_row
         self._states = [ServerState(str(client.address)) for client in clients]
 
     async def make_all(self) -> None:
         """Make the edits that have no line yet.
 
         Raises:
-            ComfyError: no server answers any more.
+            ComfyError: no server answers any more, or all edits fail for the same reason.
             OutputError: nothing can be saved any more.
         """
         self._run.servers += self._states
@@ -58,41 +69,51 @@ class ServersRun:
         pauses = itertools.chain(PAUSES, itertools.repeat(PAUSES[-1]))
         while not work.finished.is_set():
             try:
-                await client.check()
+                # What it hung on may still be there, and would hold up everything behind it.
+                ready = await client.is_rid_of_work() or not state.hung
             except ComfyError as error:
                 log.warning("%s is left out: %s", state.name, error)
-            else:
-                before = state.made
+                ready = False
+            if ready:
+                before, state.hung = state.made, False
                 state.there, state.blamed = True, 0
                 work.wake()
-                await _together(*(self._work_on(client, state, work) for _ in range(DEPTH)))
+                life = SignsOfLife()
+                await _together(*(self._work_on(client, state, work, life) for _ in range(DEPTH)))
                 if state.made > before:
                     pauses = itertools.chain(PAUSES, itertools.repeat(PAUSES[-1]))
             await _within(work.finished, next(pauses))
 
-    async def _work_on(self, client: ComfyClient, state: ServerState, work: Work) -> None:
+    async def _work_on(self, client: ComfyClient, state: ServerState, work: Work, life: SignsOfLife) -> None:
         while (edit := await work.take(state)) is not None:
             begun = asyncio.Event()
+            life.sign()
             try:
-                made = await make_picture(
-                    client, self._run.plan, edit.row, self._run.manifest.folder, partial(_note_begin, begun)
+                making = make_picture(
+                    client, self._run.plan, edit.row, self._run.manifest.folder, partial(_note, begun, life, edit)
                 )
+                made = await unless_it_hangs(making, client, life, self._limit)
             except (UnreachableError, RemovedError) as error:
-                # Edits that waited behind the one that was running are not to blame.
-                edit.lost += begun.is_set() or isinstance(error, RemovedError)
+                # Edits that waited behind the one that was running are not to blame. On which of them a server hangs
+                # does not always show.
+                edit.lost += begun.is_set() or isinstance(error, (RemovedError, HangingError))
                 await self._lost(edit, state, work, error)
             except (ComfyError, ValueError) as error:
-                await self._failed(edit, state, work, str(error))
+                await self._failed(edit, state, work, error)
             else:
                 await asyncio.to_thread(self._run.results.keep_picture, edit.row, made)
                 state.add(made.seconds)
+                self._limit.add(made.seconds or 0.0)
+                self._in_a_row.made()
                 for other in edit.failed_on:
                     self._blame(other, work)
                 self._on_done(True)
                 work.done()
+            life.ended(id(edit))
 
     async def _lost(self, edit: OpenEdit, state: ServerState, work: Work, error: ComfyError) -> None:
         state.lost += 1
+        state.hung |= isinstance(error, HangingError)
         if not isinstance(error, RemovedError):
             self._leave_out(state, work, str(error))
         if edit.lost < LOST_LIMIT:
@@ -101,13 +122,15 @@ class ServersRun:
             reason = f"{edit.lost} times the server was lost, or the prompt removed, during this edit. {error}"
             await self._fail(edit, state, work, reason)
 
-    async def _failed(self, edit: OpenEdit, state: ServerState, work: Work, reason: str) -> None:
+    async def _failed(self, edit: OpenEdit, state: ServerState, work: Work, error: Exception) -> None:
         edit.failed_on.append(state)
         if work.others(edit, state) and len(edit.failed_on) < 2:
             # Whether it is the edit or the server shows on another one.
             work.give_back(edit)
-        else:
-            await self._fail(edit, state, work, reason)
+            return
+        await self._fail(edit, state, work, str(error))
+        if not isinstance(error, UnreadableSourceError):
+            self._in_a_row.failed(str(error))
 
     async def _fail(self, edit: OpenEdit, state: ServerState, work: Work, reason: str) -> None:
         await asyncio.to_thread(self._run.results.keep_failure, edit.row, reason, state.name)
@@ -135,8 +158,8 @@ class ServersRun:
                 last = clock.time()
             elif clock.time() - last > GIVE_UP_SECONDS:
                 raise ComfyError(
-                    f"No server has answered for {GIVE_UP_SECONDS / 60:.0f} minutes. What is finished is kept; run the "
-                    "same command again when there is one."
+                    f"No server has answered or got on with its work for {GIVE_UP_SECONDS / 60:.0f} minutes. What is "
+                    "finished is kept; run the same command again when there is one."
                 )
 
 
@@ -160,7 +183,8 @@ async def check_inputs(client: ComfyClient, added: Mapping[tuple[str, str], str]
         raise ManifestError("\n".join(problems))
 
 
-def _note_begin(begun: asyncio.Event, progress: NodeProgress) -> None:
+def _note(begun: asyncio.Event, life: SignsOfLife, edit: OpenEdit, progress: NodeProgress) -> None:
+    life.went_on(id(edit), progress)
     if progress.node != WAITING:
         begun.set()
 

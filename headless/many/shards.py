@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ..errors import ComfyError, ManifestError
+from ..errors import ManifestError, UnreadableSourceError
 
 SUFFIX = ".tar"
 TEXT_BYTES = 2**20
@@ -63,7 +63,7 @@ def read_source(path: Path) -> bytes:
     """A picture, in a file of its own or in a shard.
 
     Raises:
-        ComfyError: it cannot be read.
+        UnreadableSourceError: it cannot be read.
     """
     inside = INSIDE.fullmatch(str(path))
     try:
@@ -73,7 +73,7 @@ def read_source(path: Path) -> bytes:
             shard.seek(int(inside["start"]))
             return shard.read(int(inside["size"]))
     except OSError as error:
-        raise ComfyError(f"The picture {path} cannot be read: {error.strerror or error}") from error
+        raise UnreadableSourceError(f"The picture {path} cannot be read: {error.strerror or error}") from error
 
 
 def _columns(content: bytes, suffix: str) -> dict[str, Any]:

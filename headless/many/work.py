@@ -17,11 +17,13 @@ class ServerState:
 
     Attributes:
         there: it takes work.
+        hung: it was left out because it did not go on with its work.
         blamed: edits in a row that it failed and another server made.
     """
 
     name: str
     there: bool = False
+    hung: bool = False
     blamed: int = 0
     made: int = 0
     failed: int = 0
