@@ -8,6 +8,7 @@ import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ class Candidates:
 
     pictures: Any
 
-    @property
+    @cached_property
     def edits(self) -> list[Any]:
         return held_out(len(self.pictures))
 
@@ -32,22 +33,36 @@ class Candidates:
     def seeds(self) -> int:
         return self.pictures.shape[1]
 
-    def panel(self, edit: int, seed: int, look: int) -> Any:
-        """The right panel `128 128 3` in 0..1 after `LOOKS[look]` steps."""
-        return self.pictures[edit, seed, look, :, 128:].float() / 255.0
-
-    def candidate(self, edit: int, seed: int, look: int) -> Any:
-        """What a judge is given."""
-        from icedit.early_filter.judge import Candidate
-
-        left = self.pictures[edit, seed, look, :, :128].float() / 255.0
-        return Candidate(seed, self.panel(edit, seed, look), left)
-
-    def check(self, edit: int, seed: int, look: int) -> Any:
-        """How well it came out, by the scene that must come out."""
+    @cached_property
+    def checks(self) -> list[list[Any]]:
+        """How well each edit came out with each seed, finished, by the scene that must come out."""
         from icedit.mini.success import verdict
 
-        return verdict(self.edits[edit], self.panel(edit, seed, look).movedim(-1, 0))
+        return [
+            [
+                verdict(edit, self.candidate(index, seed, len(LOOKS) - 1).panel.movedim(-1, 0))
+                for seed in range(self.seeds)
+            ]
+            for index, edit in enumerate(self.edits)
+        ]
+
+    def quality(self, edit: int, seed: int) -> float:
+        """How well it came out as one number, as the scene judge of mini_editbench.py has it."""
+        check = self.checks[edit][seed]
+        return check.done - 5 * check.wrong
+
+    def candidate(self, edit: int, seed: int, look: int) -> Any:
+        """What a judge is given after `LOOKS[look]` steps."""
+        from icedit.early_filter.judge import Candidate
+
+        picture = self.pictures[edit, seed, look].float() / 255.0
+        return Candidate(seed, picture[:, 128:], picture[:, :128])
+
+    def question(self, edit: int) -> Any:
+        """The source is the left panel as the model leaves it, as in the samplers."""
+        from icedit.early_filter.judge import Question
+
+        return Question(self.candidate(edit, 0, len(LOOKS) - 1).left, self.edits[edit].instruction)
 
 
 def candidates(edits: int, seeds: int, store: Path | None) -> Candidates:

@@ -85,7 +85,7 @@ class EditJudgePixels(io.ComfyNode):
     def define_schema(cls) -> io.Schema:
         return io.Schema(
             node_id="EditJudgePixels",
-            display_name="Edit Judge: Pixels (ICEdit)",
+            display_name="Edit Judge: Pixels, Sorts Out Broken Edits (ICEdit)",
             category=JUDGES_CATEGORY,
             description="Judges edits without a model, in milliseconds: refuses previews that are broken (nothing "
             "changed, left panel lost, flat, NaN, another picture) and ranks the others by how well they keep what "
