@@ -87,11 +87,11 @@ class EditJudgePixels(io.ComfyNode):
             node_id="EditJudgePixels",
             display_name="Edit Judge: Pixels, Sorts Out Broken Edits (ICEdit)",
             category=JUDGES_CATEGORY,
-            description="Judges edits without a model, in milliseconds: refuses previews that are broken (nothing "
-            "changed, left panel lost, flat, NaN, another picture) and ranks the others by how well they keep what "
-            "was not to change. It does not know what you asked for: a wrong edit in the right place passes, and "
-            "edits of the whole picture (style, season, background) are only compared by how much they change. "
-            "This is what the samplers use when no judge is connected.",
+            description="Sorts out broken edits without a model, in milliseconds: nothing changed, left panel lost, "
+            "flat, NaN, another picture. It ranks the others by how well they keep what was not to change, which does "
+            "not find the better of two sound edits: it does not know what you asked for. A wrong edit in the right "
+            "place passes, and edits of the whole picture (style, season, background) are only compared by how much "
+            "they change. This is what the samplers use when no judge is connected.",
             search_aliases=["ICEdit", "early filter", "no model"],
             inputs=[],
             outputs=[Judge.Output("judge", tooltip=JUDGE_TOOLTIP)],
