@@ -133,7 +133,7 @@ class EditJudgeVLM(io.ComfyNode):
 
     @classmethod
     def execute(
-        cls, clip, checks, swap_order, style="general", votes=1, wording="", lora_name=lora.NO_LORA
+        cls, clip, checks, swap_order, style: Style = "general", votes=1, wording="", lora_name=lora.NO_LORA
     ) -> io.NodeOutput:
         text_generation.check_can_see_and_answer(clip, PICTURES[style])
         if lora_name != lora.NO_LORA:
@@ -212,7 +212,7 @@ class EditJudgeEndpoint(io.ComfyNode):
     @classmethod
     def execute(
         cls, base_url, model, checks, swap_order, timeout=120, parallel=2, pictures=SEPARATE,
-        style="general", votes=1, wording="",
+        style: Style = "general", votes=1, wording="",
     ) -> io.NodeOutput:  # fmt: skip
         endpoint = Endpoint(base_url, model, timeout=timeout, parallel=parallel, one_picture=pictures == ONE_PICTURE)
         title = f"{endpoint.model} at {endpoint.url}"

@@ -62,8 +62,7 @@ def host_lora(tensors: Mapping[str, Tensor], scale: "PeftScale", layers: Mapping
     foreign = []
     for key, tensor in tensors.items():
         match = _KEY.fullmatch(key)
-        layer = match and _bare(match["layer"])
-        if match and layer in layers:
+        if match and (layer := _bare(match["layer"])) in layers:
             found.setdefault(layer, {})[match["part"]] = tensor
         else:
             foreign.append(key)
@@ -135,10 +134,10 @@ def _layers(model: torch.nn.Module, key_map: Mapping[str, str]) -> dict[str, Hos
     found = {}
     for name, module in model.named_modules():
         key = f"text_encoders.{name}"
-        # The weight's own shape is another one where it is quantized.
-        if key in key_map and hasattr(module, "in_features") and hasattr(module, "out_features"):
-            inner = name.partition(".transformer.")[2]
-            found[_bare(inner)] = HostLayer(key, (module.out_features, module.in_features))
+        # A quantized layer is no torch.nn.Linear, and the shape of its weight may be another one.
+        leaving, entering = getattr(module, "out_features", None), getattr(module, "in_features", None)
+        if key in key_map and isinstance(leaving, int) and isinstance(entering, int):
+            found[_bare(name.partition(".transformer.")[2])] = HostLayer(key, (leaving, entering))
     return found
 
 
