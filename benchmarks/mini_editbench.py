@@ -178,7 +178,7 @@ def summary(edits: Sequence[Any], verdicts: Sequence[Any]) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def wilson(won: int, count: int) -> list[float]:
+def wilson(won: float, count: int) -> list[float]:
     share, z = won / count, 1.96
     middle = (share + z * z / (2 * count)) / (1 + z * z / count)
     half = z / (1 + z * z / count) * math.sqrt(share * (1 - share) / count + z * z / (4 * count * count))

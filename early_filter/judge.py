@@ -65,6 +65,18 @@ class Preference:
     answers: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True)
+class JudgeCost:
+    """What judging takes at most: questions to a model, and about how many tokens it reads and writes for them."""
+
+    questions: int = 0
+    read: int = 0
+    written: int = 0
+
+    def __add__(self, other: "JudgeCost") -> "JudgeCost":
+        return JudgeCost(self.questions + other.questions, self.read + other.read, self.written + other.written)
+
+
 class JudgeError(RuntimeError):
     """A judge could not give a verdict: no connection, an unreadable answer, no memory. Says what happened and what to
     do."""
@@ -94,6 +106,10 @@ class Judge(ABC):
     def makes_checks(self) -> bool:
         """Whether its verdicts can say that an edit passed; only such a judge can stop a run early."""
         return False
+
+    def cost(self, question: Question, edits: int, keep: int) -> JudgeCost:  # noqa: ARG002
+        """What a look at so many edits takes at most, of which `keep` go on; nothing where no model is asked."""
+        return JudgeCost()
 
     def score(self, question: Question, edits: Sequence[Candidate], poll: Poll) -> list[Verdict]:  # noqa: ARG002
         """One verdict for each edit, in order."""

@@ -1,14 +1,17 @@
 """Nodes that say who chooses between the candidates of the Early Filter samplers."""
 
+from typing import get_args
+
 from comfy_api.latest import io
 
 from ..early_filter.judges.api_key import HOSTS_VARIABLE, KEY_VARIABLE
 from ..early_filter.judges.clip import CLIPJudge
 from ..early_filter.judges.endpoint import Endpoint
-from ..early_filter.judges.pictures import compose
 from ..early_filter.judges.pixels import PixelJudge
-from ..early_filter.judges.vlm import VLMJudge
-from ..host.judges import clip, text_generation
+from ..early_filter.judges.styles import MAX_VOTES, PICTURES, Style, cost_note, styled_judge
+from ..host import files, node_notes
+from ..host.judges import clip, lora, text_generation
+from ..host.judges.wording import wording_path, wording_text
 from .types import JUDGES_CATEGORY, Judge
 
 NO_MODEL = "None found in models/clip_vision"
@@ -34,6 +37,38 @@ def _swap_order_input() -> io.Input:
     )
 
 
+def _style_inputs() -> list[io.Input]:
+    return [
+        io.Combo.Input(
+            "style",
+            options=list(get_args(Style)),
+            default="general",
+            optional=True,
+            tooltip="What the model is asked. general: which edit is better, for any model. EditScore: two questions "
+            "with marks from 0 to 25 for each edit by itself, for EditScore models; checks and swap_order do not "
+            "count. PVC-Judge: which of two edits keeps better what was to stay, for PVC-Judge models; checks says "
+            "whether the edit was made at all, so leave it on.",
+        ),
+        io.Int.Input(
+            "votes",
+            default=1,
+            min=1,
+            max=MAX_VOTES,
+            optional=True,
+            tooltip="How often EditScore and PVC-Judge are asked the same, each time with another seed. More votes "
+            "judge better and cost as many times more. The style general does not use it.",
+        ),
+        io.String.Input(
+            "wording",
+            default="",
+            optional=True,
+            placeholder="editscore.txt",
+            tooltip="A text file in ComfyUI's input folder with the judge's original questions, for EditScore and "
+            "PVC-Judge. Empty: our own words in the same form.",
+        ),
+    ]
+
+
 def _weight_input(term: str, default: float, meaning: str) -> io.Input:
     return io.Float.Input(
         f"{term}_weight",
@@ -50,13 +85,13 @@ class EditJudgePixels(io.ComfyNode):
     def define_schema(cls) -> io.Schema:
         return io.Schema(
             node_id="EditJudgePixels",
-            display_name="Edit Judge: Pixels (ICEdit)",
+            display_name="Edit Judge: Pixels, Sorts Out Broken Edits (ICEdit)",
             category=JUDGES_CATEGORY,
-            description="Judges edits without a model, in milliseconds: refuses previews that are broken (nothing "
-            "changed, left panel lost, flat, NaN, another picture) and ranks the others by how well they keep what "
-            "was not to change. It does not know what you asked for: a wrong edit in the right place passes, and "
-            "edits of the whole picture (style, season, background) are only compared by how much they change. "
-            "This is what the samplers use when no judge is connected.",
+            description="Sorts out broken edits without a model, in milliseconds: nothing changed, left panel lost, "
+            "flat, NaN, another picture. It ranks the others by how well they keep what was not to change, which does "
+            "not find the better of two sound edits: it does not know what you asked for. A wrong edit in the right "
+            "place passes, and edits of the whole picture (style, season, background) are only compared by how much "
+            "they change. This is what the samplers use when no judge is connected.",
             search_aliases=["ICEdit", "early filter", "no model"],
             inputs=[],
             outputs=[Judge.Output("judge", tooltip=JUDGE_TOOLTIP)],
@@ -82,20 +117,39 @@ class EditJudgeVLM(io.ComfyNode):
                 io.Clip.Input("clip", tooltip=text_generation.WHICH_MODELS),
                 _checks_input(),
                 _swap_order_input(),
+                *_style_inputs(),
+                io.Combo.Input(
+                    "lora_name",
+                    options=[lora.NO_LORA, *lora.lora_names()],
+                    default=lora.NO_LORA,
+                    optional=True,
+                    tooltip="The LoRA that makes a judge of Qwen3-VL, such as EditScore or PVC-Judge: "
+                    "adapter_model.safetensors in a folder of its own in models/loras, with its adapter_config.json.",
+                ),
             ],
             outputs=[Judge.Output("judge", tooltip=JUDGE_TOOLTIP)],
+            hidden=[io.Hidden.unique_id],
         )
 
     @classmethod
-    def execute(cls, clip, checks, swap_order) -> io.NodeOutput:
-        text_generation.check_can_see_and_answer(clip)
+    def execute(
+        cls, clip, checks, swap_order, style: Style = "general", votes=1, wording="", lora_name=lora.NO_LORA
+    ) -> io.NodeOutput:
+        text_generation.check_can_see_and_answer(clip, PICTURES[style])
+        if lora_name != lora.NO_LORA:
+            clip = lora.with_lora(clip, lora_name)
 
         def ask(requests, poll):
-            questions = [(request.text, compose(request.pictures)) for request in requests]
-            return text_generation.answers(clip, questions, poll)
+            return text_generation.answers(clip, requests, poll)
 
         title = f"vision-language model {text_generation.model_name(clip)}"
-        return io.NodeOutput(VLMJudge(title, ask, checks, swap_order))
+        judge = styled_judge(style, title, ask, checks, swap_order, votes, wording_text(wording))
+        node_notes.show(cls, [cost_note(judge)])
+        return io.NodeOutput(judge)
+
+    @classmethod
+    def fingerprint_inputs(cls, wording="", **_) -> str:
+        return _file_fingerprint(wording)
 
 
 class EditJudgeEndpoint(io.ComfyNode):
@@ -149,14 +203,26 @@ class EditJudgeEndpoint(io.ComfyNode):
                     optional=True,
                     tooltip="one picture: source and edits side by side with labels, for models that take only one.",
                 ),
+                *_style_inputs(),
             ],
             outputs=[Judge.Output("judge", tooltip=JUDGE_TOOLTIP)],
+            hidden=[io.Hidden.unique_id],
         )
 
     @classmethod
-    def execute(cls, base_url, model, checks, swap_order, timeout=120, parallel=2, pictures=SEPARATE) -> io.NodeOutput:
+    def execute(
+        cls, base_url, model, checks, swap_order, timeout=120, parallel=2, pictures=SEPARATE,
+        style: Style = "general", votes=1, wording="",
+    ) -> io.NodeOutput:  # fmt: skip
         endpoint = Endpoint(base_url, model, timeout=timeout, parallel=parallel, one_picture=pictures == ONE_PICTURE)
-        return io.NodeOutput(VLMJudge(f"{endpoint.model} at {endpoint.url}", endpoint.ask, checks, swap_order))
+        title = f"{endpoint.model} at {endpoint.url}"
+        judge = styled_judge(style, title, endpoint.ask, checks, swap_order, votes, wording_text(wording))
+        node_notes.show(cls, [cost_note(judge)])
+        return io.NodeOutput(judge)
+
+    @classmethod
+    def fingerprint_inputs(cls, wording="", **_) -> str:
+        return _file_fingerprint(wording)
 
 
 class EditJudgeCLIP(io.ComfyNode):
@@ -195,3 +261,8 @@ class EditJudgeCLIP(io.ComfyNode):
     def execute(cls, model_name, text_weight, source_weight, direction_weight) -> io.NodeOutput:
         encoder = clip.encoder(model_name)
         return io.NodeOutput(CLIPJudge(encoder, text_weight, source_weight, direction_weight, f"CLIP {model_name}"))
+
+
+def _file_fingerprint(wording: str) -> str:
+    """So that a changed file is read again; an unconnected input has the same fingerprint every time."""
+    return files.fingerprint(wording_path(wording)) if wording else ""

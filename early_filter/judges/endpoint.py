@@ -7,14 +7,15 @@ import asyncio
 import json
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit, urlunsplit
 
 from ..judge import JudgeError, Poll
 from .api_key import KEY_VARIABLE, check_host, key_for
-from .pictures import compose, data_url
+from .chat_request import chat_body
 from .polled import run_polled
 from .prompts import Request
 
@@ -26,9 +27,6 @@ log = logging.getLogger(__name__)
 MAX_RESPONSE = 1 << 20
 """Bytes. An answer has a few hundred."""
 
-MAX_TOKENS = 1024
-"""Room for models that think before they answer."""
-
 LONGEST_WAIT = 30.0
 """The longest pause between two tries, in seconds, even if a server asks for more."""
 
@@ -39,6 +37,10 @@ class _TemporaryError(JudgeError):
     def __init__(self, message: str, wait: float | None = None) -> None:
         super().__init__(message)
         self.wait = wait
+
+
+class _RefusedError(JudgeError):
+    """The server does not take this request; it may take a plainer one."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,8 @@ class Endpoint:
     backoff: float = 1.0
     parallel: int = 2
     one_picture: bool = False
+    _plain: list[bool] = field(default_factory=list, init=False, repr=False, compare=False)
+    """Not empty: the server has refused an answer's schema and taken the same question without it."""
 
     def __post_init__(self) -> None:
         try:
@@ -104,20 +108,19 @@ class Endpoint:
         bodies = []
         for request in requests:
             poll()
-            bodies.append(self._body(request))
+            bodies.append(self._bodies(request))
         return run_polled(_Exchange(self, key_for(self.url)).ask_all(bodies), poll)
 
-    def _body(self, request: Request) -> bytes:
-        content: list[dict[str, Any]] = []
-        if self.one_picture:
-            content.append(_image(data_url(compose(request.pictures))))
-        else:
-            for picture in request.pictures:
-                content += [{"type": "text", "text": f"{picture.label}:"}, _image(data_url(picture.image))]
-        content.append({"type": "text", "text": request.text})
-        message = {"role": "user", "content": content}
-        sampling = {"temperature": 0, "seed": 0, "max_tokens": MAX_TOKENS, "stream": False}
-        return json.dumps({"model": self.model.strip(), "messages": [message], **sampling}).encode()
+    def _bodies(self, request: Request) -> "_Bodies":
+        model = self.model.strip()
+        plain = partial(chat_body, model, request, self.one_picture, plain=True)
+        if request.schema is None or self._plain:
+            return plain(), None
+        return chat_body(model, request, self.one_picture), plain
+
+
+_Bodies = tuple[bytes, Callable[[], bytes] | None]
+"""What is sent, and what makes the plainer one that is sent after that was refused."""
 
 
 @dataclass(frozen=True)
@@ -127,7 +130,7 @@ class _Exchange:
     endpoint: Endpoint
     key: str | None = field(repr=False)
 
-    async def ask_all(self, bodies: Sequence[bytes]) -> list[str | JudgeError]:
+    async def ask_all(self, bodies: Sequence[_Bodies]) -> list[str | JudgeError]:
         import aiohttp
 
         headers = {"Content-Type": "application/json", "Accept-Encoding": "identity"}
@@ -137,7 +140,19 @@ class _Exchange:
         timeout = aiohttp.ClientTimeout(total=self.endpoint.timeout)
         # trust_env stays off: a .netrc file could add other credentials.
         async with aiohttp.ClientSession(headers=headers, timeout=timeout) as session:
-            return await asyncio.gather(*(self._ask(session, limit, body) for body in bodies))
+            return await asyncio.gather(*(self._ask_plainer(session, limit, each) for each in bodies))
+
+    async def _ask_plainer(
+        self, session: "aiohttp.ClientSession", limit: asyncio.Semaphore, bodies: _Bodies
+    ) -> str | JudgeError:
+        body, plainer = bodies
+        answer = await self._ask(session, limit, body)
+        if isinstance(answer, _RefusedError) and plainer is not None:
+            log.info("%s Asking without a schema for the answer.", answer)
+            answer = await self._ask(session, limit, plainer())
+            if not isinstance(answer, JudgeError):
+                self.endpoint._plain.append(True)
+        return answer
 
     async def _ask(self, session: "aiohttp.ClientSession", limit: asyncio.Semaphore, body: bytes) -> str | JudgeError:
         wait = self.endpoint.backoff
@@ -201,7 +216,8 @@ class _Exchange:
         if status in (408, 425, 429) or status >= 500:
             raise _TemporaryError(f"{url} answered {status}: {said}", _seconds(response.headers.get("Retry-After")))
         hint = f" Check base_url and the model's name {self.endpoint.model!r}." if status == 404 else ""
-        raise JudgeError(f"{url} answered {status}: {said}{hint}")
+        refused = _RefusedError if status in (400, 422) else JudgeError
+        raise refused(f"{url} answered {status}: {said}{hint}")
 
     def _content(self, text: str) -> str:
         try:
@@ -223,10 +239,6 @@ class _Exchange:
         """At most 300 characters on one line. The key is removed before the text is cut, or a part of it might stay."""
         line = " ".join(self._without_key(text).split())
         return (line[:300] + "...") if len(line) > 300 else line or "nothing"
-
-
-def _image(url: str) -> dict[str, Any]:
-    return {"type": "image_url", "image_url": {"url": url}}
 
 
 def _seconds(header: str | None) -> float | None:

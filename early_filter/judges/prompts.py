@@ -1,7 +1,9 @@
 """The questions to language models and how their answers are read, the same for the host's models and for servers."""
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from ..judge import Candidate, Choice, Question
 from .pictures import ShownPicture
@@ -53,11 +55,32 @@ GENERAL_CHECKS = (
 
 
 @dataclass(frozen=True)
+class AnswerSampling:
+    """How a model draws an answer, by a random generator of its own; without these it gives the likeliest one."""
+
+    temperature: float
+    top_p: float
+    top_k: int
+    max_tokens: int
+    seed: int = 0
+
+
+@dataclass(frozen=True)
 class Request:
-    """A prompt and the pictures that it names."""
+    """A prompt and the pictures that it names.
+
+    Attributes:
+        sampling: None for the likeliest answer.
+        schema: JSON schema of the answer, for servers that can hold a model to one.
+        separate: the pictures stand before the text by themselves, in their order and without labels, as judges that
+            were trained for it want them.
+    """
 
     text: str
     pictures: tuple[ShownPicture, ...]
+    sampling: AnswerSampling | None = None
+    schema: Mapping[str, Any] | None = None
+    separate: bool = False
 
 
 def comparison(question: Question, first: Candidate, second: Candidate) -> Request:
@@ -155,12 +178,14 @@ def read_checks(answer: str, count: int) -> tuple[bool, ...] | None:
     """
     answer = without_thoughts(answer)
     said: dict[int, set[bool]] = {}
-    for number, word in _numbered(answer):
+    numbered = _numbered(answer)
+    for number, word in numbered:
         if 1 <= number <= count:
             said.setdefault(number, set()).add(word.lower() in ("yes", "true"))
     if not said:
         words = _YES_NO.findall(answer)
-        if len(words) != count:
+        # Numbers that are those of no question answer other questions.
+        if numbered or len(words) != count:
             return None
         said = {number: {word.lower() in ("yes", "true")} for number, word in enumerate(words, 1)}
     return tuple(said.get(number) == {True} for number in range(1, count + 1))

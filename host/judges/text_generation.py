@@ -7,6 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ...early_filter.judges.pictures import compose
+from ...early_filter.judges.prompts import AnswerSampling, Request
+
 log = logging.getLogger(__name__)
 
 MAX_TOKENS = 256
@@ -23,11 +26,11 @@ WHICH_MODELS = (
 )
 
 
-def check_can_see_and_answer(clip: Any) -> None:
-    """Check that a CLIP object is a model that generates text about pictures.
+def check_can_see_and_answer(clip: Any, pictures: int = 1) -> None:
+    """Check that a CLIP object is a model that generates text about so many pictures at once.
 
     Raises:
-        ValueError: there is none, it cannot generate text, or it does not look at pictures.
+        ValueError: there is none, it cannot generate text, or it does not look at so many pictures.
     """
     if clip is None:
         raise ValueError(f"clip is empty: the loader before it brought no model. {WHICH_MODELS}")
@@ -39,24 +42,40 @@ def check_can_see_and_answer(clip: Any) -> None:
     if not writers or not hasattr(clip.cond_stage_model, "generate"):
         raise ValueError(f"The model at clip ({model_name(clip)}) cannot generate text. {WHICH_MODELS}")
     sees = any(hasattr(module, "preprocess_embed") for module in writers)
-    if not sees or _pictures_in(_tokens(clip, "What is this?", torch.zeros(64, 64, 3))) != 1:
+    if not sees or _pictures_in(_tokens(clip, "What is this?", [torch.zeros(64, 64, 3)])) != 1:
         raise ValueError(
             f"The model at clip ({model_name(clip)}) generates text, but not about pictures. {WHICH_MODELS}"
         )
+    if pictures > 1 and _pictures_in(_tokens(clip, "What is this?", [torch.zeros(64, 64, 3)] * pictures)) != pictures:
+        raise ValueError(
+            f"The model at clip ({model_name(clip)}) looks at one picture at a time, and this style asks about "
+            f"{pictures} at once. Load Qwen3-VL, for which the trained judges were made, or set style to general."
+        )
 
 
-def answers(clip: Any, questions: Sequence[tuple[str, Tensor]], poll: Callable[[], None]) -> list[str]:
-    """The model's most likely answer to each text about its picture `h w 3` in 0..1; without chance in it.
+def answers(clip: Any, requests: Sequence[Request], poll: Callable[[], None]) -> list[str]:
+    """The model's answer to each request: the likeliest one, or drawn as the request says.
 
-    `poll` is called before each. While a text is generated, the host itself checks for interrupts at each token.
+    Pictures that are not shown separately are put into one. `poll` is called before each request; while a text is
+    generated, the host itself checks for interrupts at each token.
     """
     said = []
-    for text, picture in questions:
+    for request in requests:
         poll()
-        written = clip.generate(_tokens(clip, text, picture), do_sample=False, max_length=MAX_TOKENS, seed=0)
+        pictures = [picture.image for picture in request.pictures] if request.separate else [compose(request.pictures)]
+        written = clip.generate(_tokens(clip, request.text, pictures), **_drawn(request.sampling))
         said.append(clip.decode(written).strip())
-        log.debug("asked: %s\nanswered: %s", text, said[-1])
+        log.debug("asked: %s\nanswered: %s", request.text, said[-1])
     return said
+
+
+def _drawn(sampling: AnswerSampling | None) -> dict[str, Any]:
+    if sampling is None:
+        return {"do_sample": False, "max_length": MAX_TOKENS, "seed": 0}
+    drawn = {"temperature": sampling.temperature, "top_p": sampling.top_p, "top_k": sampling.top_k}
+    # What the host would add by itself is not part of these settings.
+    drawn |= {"min_p": 0.0, "repetition_penalty": 1.0, "presence_penalty": 0.0}
+    return {"do_sample": sampling.temperature > 0, "max_length": sampling.max_tokens, "seed": sampling.seed, **drawn}
 
 
 def model_name(clip: Any) -> str:
@@ -64,11 +83,12 @@ def model_name(clip: Any) -> str:
     return str(getattr(clip.cond_stage_model, "clip_name", None) or type(clip.cond_stage_model).__name__)
 
 
-def _tokens(clip: Any, text: str, picture: Tensor) -> Any:
+def _tokens(clip: Any, text: str, pictures: Sequence[Tensor]) -> Any:
+    """Of a text about pictures `h w 3` in 0..1, all of one size."""
     # The same options as the host's TextGenerate node: the model's own chat template, no padding, no thinking.
     return clip.tokenize(
         text,
-        image=picture[None],
+        image=torch.stack(list(pictures)),
         skip_template=False,
         min_length=1,
         thinking=False,

@@ -271,11 +271,11 @@ SCENES = {
         },
         run=True,
     ),
-    "EditJudgePixels": Scene(judge("EditJudgePixels", (250, 40))),
+    "EditJudgePixels": Scene(judge("EditJudgePixels", (400, 40))),
     "EditJudgeVLM": Scene(
-        judge("EditJudgeVLM", (330, 100), {"clip": ("eyes", "CLIP")})
-        | {"eyes": Node("CLIPLoader", (120, 330), (330, 110), {"clip_name": "qwen3vl_4b.safetensors"})}
+        judge("EditJudgeVLM", (330, 210), {"clip": ("eyes", "CLIP")})
+        | {"eyes": Node("CLIPLoader", (120, 440), (330, 110), {"clip_name": "qwen3vl_4b.safetensors"})}
     ),
-    "EditJudgeEndpoint": Scene(judge("EditJudgeEndpoint", (330, 210))),
+    "EditJudgeEndpoint": Scene(judge("EditJudgeEndpoint", (330, 300))),
     "EditJudgeCLIP": Scene(judge("EditJudgeCLIP", (330, 140))),
 }  # fmt: skip
