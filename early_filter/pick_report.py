@@ -63,10 +63,8 @@ def pick_notes(pictures: Sequence[PickedPicture], picks: Picks) -> list[str]:
         return changes(finished, "while probing", "since then")
     if picks.stale:
         seeds = ", ".join(map(str, picks.stale))
-        return [
-            f"What this node is given has changed since seed {seeds} was picked, so here are new candidates. Click one "
-            f"of them and press Run. To finish seed {seeds} all the same, write it into picked."
-        ]
+        said = f"What this node is given has changed since seed {seeds} was picked, so here are new candidates."
+        return [f"{said} Click one and press Run. To finish seed {seeds} all the same, write it into picked."]
     if 0 < len(picks.missing) < len(pictures):
         missing = ", ".join(map(str, picks.missing))
         return [f"Nothing is picked yet for picture {missing}: click a candidate of it too, then press Run."]

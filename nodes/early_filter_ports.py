@@ -72,9 +72,9 @@ def filter_inputs() -> list[io.Input]:
             "stop_early",
             default=False,
             optional=True,
-            tooltip="Judge each candidate as soon as it is probed, and stop at the first one that passes all checks, or "
-            "scores pass_score. Needs a judge that makes checks, or pass_score. Saves steps, but loads sampler and judge "
-            "in turns. Mode paper does not use it.",
+            tooltip="Judge each candidate as soon as it is probed, and stop at the first one that passes all checks or "
+            "reaches pass_score: easy edits take one or two candidates. Needs a judge that makes checks, or a "
+            "pass_score. Saves steps, but loads sampler and judge in turns. Mode paper does not use it.",
         ),
         io.Combo.Input(
             "when_changed",
@@ -115,8 +115,8 @@ def filter_inputs() -> list[io.Input]:
             "picked",
             default="",
             optional=True,
-            tooltip="For choose me: the seed to finish, or #2 for the second candidate; for each picture of a batch its "
-            "own, with commas between. A click on a candidate writes it. Empty: show the candidates.",
+            tooltip="For choose me: the seed to finish, or #2 for the second candidate; in a batch one for each "
+            "picture, with commas between. A click on a candidate writes it. Empty: show the candidates.",
         ),
     ]
 

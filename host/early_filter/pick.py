@@ -90,7 +90,7 @@ def pick_latent(settings: PickSettings, latent: Mapping[str, Any]) -> PickedLate
 
 
 def _inputs(settings: PickSettings, latent: Mapping[str, Any]) -> list[Any]:
-    """Everything that what is kept depends on. Which seeds, and how far they are probed, does not change their steps."""
+    """What the steps of a seed depend on: not on the other seeds, nor on how far they are probed."""
     short = None if settings.short is None else settings.plan.probe_steps
     setting = [settings.plan.mode, short, settings.panel, settings.afresh, settings.tiles]
     return [settings.inputs, dict(latent), settings.vae, setting]

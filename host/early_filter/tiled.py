@@ -1,4 +1,4 @@
-"""Samples and shows one picture, each of its rows, which are several for the tiles of a panorama, with the same seed."""
+"""Samples and shows one picture: each of its rows, of which a panorama's tiles are several, with the same seed."""
 
 import logging
 from collections.abc import Sequence
