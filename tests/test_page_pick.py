@@ -46,9 +46,9 @@ def files(server):
     return len(list(server.output.rglob("*.png")))
 
 
-@pytest.fixture(params=[True, False], ids=["Nodes 2.0", "canvas"])
+@pytest.fixture
 def shown(comfy, server, request):
-    """The page after a first run: three candidates, nothing saved."""
+    """The page after a first run, in Nodes 2.0 or on the canvas: three candidates, nothing saved."""
     shutil.copy(PACK / "headless" / "astronaut.jpg", server.folder / "input" / "example.png")
     before = files(server)
     comfy.use_nodes_2(request.param)
@@ -72,52 +72,67 @@ def checked(comfy):
     return [radio.get_attribute("data-seed") for radio in comfy.page.locator(f"{RADIO}[aria-checked='true']").all()]
 
 
-def test_a_click_and_run_finish_that_candidate_and_keys_pick_another(shown, server):
-    comfy = shown
+def check_keys(comfy):
+    """From the first of three candidates on, with nothing picked before and after."""
     first, second, third = seeds(comfy)
-    assert (spent(comfy), checked(comfy)) == (3, [])
-    widths = comfy.evaluate(f"() => [...document.querySelectorAll(`{RADIO} img`)].map(image => image.naturalWidth)")
-    assert len(widths) == 3 and min(widths) > 0
-
-    comfy.page.locator(RADIO).nth(1).click()
-    assert (picked(comfy).split(" of ")[0], checked(comfy)) == (second, [second])
-    comfy.run()
-    # Its three steps that were left, and one to see whether the model is still the same.
-    assert (spent(comfy), saved(comfy, server).std() > 1) == (4, True)
-    # The page's control has changed the seed at the widget, and the choice is still among the same.
-    assert seeds(comfy) == [first, second, third]
-    assert comfy.page.locator(f"{RADIO}[data-finished='true']").get_attribute("data-seed") == second
-
     nodes = len(comfy.nodes())
-    comfy.page.locator(f"{RADIO}[aria-checked='true']").focus()
-    for key, pick in (("ArrowRight", third), ("ArrowRight", first), ("3", third), ("Home", first), ("Delete", None)):
+    comfy.page.locator(RADIO).first.focus()
+    for key, pick in (
+        ("ArrowRight", second), ("ArrowLeft", first), ("ArrowLeft", third), ("2", second), ("Home", first),
+        ("End", third), ("Delete", None),
+    ):  # fmt: skip
         comfy.page.keyboard.press(key)
         assert checked(comfy) == ([pick] if pick else [])
     # Keys that the page has for its own are not pressed on the page.
     assert (picked(comfy), len(comfy.nodes())) == ("", nodes)
+
+
+def check_clicks(comfy):
+    """The second one is picked afterwards."""
     comfy.page.locator(RADIO).first.click()
     comfy.page.locator(".icedit-pick > button").click()
     assert (picked(comfy), checked(comfy)) == ("", [])
+    second = seeds(comfy)[1]
+    comfy.page.locator(RADIO).nth(1).click()
+    assert (picked(comfy).split(" of ")[0], checked(comfy)) == (second, [second])
+
+
+@pytest.mark.parametrize("shown", [True], indirect=True, ids=["Nodes 2.0"])
+def test_a_click_and_run_finish_that_candidate(shown, server):
+    comfy = shown
+    before = seeds(comfy)
+    assert (spent(comfy), checked(comfy)) == (3, [])
+    widths = comfy.evaluate(f"() => [...document.querySelectorAll(`{RADIO} img`)].map(image => image.naturalWidth)")
+    assert len(widths) == 3 and min(widths) > 0
+    check_keys(comfy)
+    check_clicks(comfy)
+    comfy.run()
+    # Its three steps that were left, and one to see whether the model is still the same.
+    assert (spent(comfy), saved(comfy, server).std() > 1) == (4, True)
+    # The page's control has changed the seed at the widget, and the choice is still among the same.
+    assert seeds(comfy) == before
+    assert comfy.page.locator(f"{RADIO}[data-finished='true']").get_attribute("data-seed") == before[1]
+    # Where the judge chooses again, its previews are shown as ever.
+    comfy.evaluate(
+        "() => window.app.graph._nodes.find(n => n.type === 'EarlyFilterSampler').onExecuted({ images: [] })"
+    )
+    assert comfy.page.locator(".icedit-pick").count() == 0
 
 
 @pytest.mark.parametrize("shown", [False], indirect=True, ids=["canvas"])
 def test_a_pick_is_saved_with_the_workflow_and_ends_with_other_inputs(shown, server):
     comfy = shown
-    comfy.page.locator(RADIO).nth(2).click()
+    check_keys(comfy)
+    check_clicks(comfy)
     pick, before = picked(comfy), files(server)
     # As after the page is opened anew.
     comfy.drop(comfy.evaluate("() => window.app.graph.serialize()"))
     assert picked(comfy) == pick
     comfy.run()
-    assert (spent(comfy), checked(comfy), files(server)) == (4, [seeds(comfy)[2]], before + 1)
+    assert (spent(comfy), checked(comfy), files(server)) == (4, [seeds(comfy)[1]], before + 1)
     comfy.set({"InContextEditInstruction": {"editText": f"make it {pick}"}})
     comfy.run()
     assert (picked(comfy), checked(comfy), spent(comfy), files(server)) == ("", [], 3, before + 1)
-    # Where the judge chooses again its previews are shown as ever.
-    comfy.set({FILTER: {"choose": "judge"}})
-    comfy.run()
-    assert comfy.page.locator(".icedit-pick").count() == 0
-    assert len(output(comfy, FILTER)["images"]) == 3
 
 
 def test_what_a_workflow_holds_is_no_html(comfy):
