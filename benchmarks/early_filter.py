@@ -1,14 +1,19 @@
 """How much time the early filter takes besides its evaluations, decoding and judging; prints one JSON line.
 
-    ICEDIT_HOST=<ComfyUI> <its python> benchmarks/early_filter.py
+    ICEDIT_HOST=<ComfyUI> <its python> benchmarks/early_filter.py [spend [--edits N] [--pass-score X ...]]
 
 Six candidates, four probe steps, two kept, 28 steps on a small FLUX Fill model and a 1024 x 512 diptych, on the CPU.
 The overhead is what a run takes outside the model's calls, decoding and judging, as a share of its time inside the
 model's calls. KSampler's overhead is measured in the same way, alternating with the filter in one run, so that a
 machine whose speed changes from minute to minute does not affect the comparison. The target is at most 3 % above
 KSampler's.
+
+`spend` measures early stops instead, on edits of the mini models with a judge that knows the right picture: how many of
+the edits succeed and how many evaluations they take when candidates are added only while none scores X (0.75, the least
+that a finished edit which succeeds has), against all six always.
 """
 
+import argparse
 import json
 import os
 import statistics
@@ -17,7 +22,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from in_process import load_host_and_pack
+from in_process import PACK, load_host_and_pack
 
 ROUNDS = int(os.environ.get("ROUNDS", "3"))
 STEPS, CANDIDATES, PROBE_STEPS, KEEP = 28, 6, 4, 2
@@ -118,10 +123,62 @@ def measure(sampled: dict[str, Any], vae: Any) -> dict[str, Any]:
     }
 
 
+def spend(edits_wanted: int, pass_scores: list[float]) -> dict[str, Any]:
+    """Success and evaluations of the same edits, all candidates always and by each threshold."""
+    import mini_editbench
+    from icedit.mini.success import verdict
+    from support.inprocess import InProcessHost
+
+    edits, judge = mini_editbench.held_out(edits_wanted), mini_editbench.scene_judge()
+    asked = {"candidates": CANDIDATES, "probe_steps": PROBE_STEPS, "keep": KEEP, "mode": "resume"}
+    ways = [{"stop_early": False}, *({"stop_early": True, "pass_score": score} for score in pass_scores)]
+    with tempfile.TemporaryDirectory() as folder:
+        stack = mini_editbench.Stack.load(InProcessHost.start(mini_editbench.MODELS, Path(folder), PACK))
+        model = stack.adapted["MoE-LoRA top_k 1"]
+        found: list[list[dict[str, Any]]] = [[] for _ in ways]
+        for edit in edits:
+            judge.edit, inputs = edit, stack.inputs([edit], "ICEdit")
+            for way, rows in zip(ways, found, strict=True):
+                latent, _, _, report = stack.host.call(
+                    "EarlyFilterSampler", model=model, seed=mini_editbench.SEED, vae=stack.vae, judge=judge,
+                    instruction=edit.instruction, panel="right half", **asked, **way, **mini_editbench.SAMPLER,
+                    **inputs,
+                )  # fmt: skip
+                told = json.loads(report)
+                tried = sum(candidate["evaluations"] > 0 for candidate in told["pictures"][0]["candidates"])
+                won = verdict(edit, stack.panels(latent)[0]).success
+                rows.append({"won": won, "spent": told["evaluations"]["spent"], "tried": tried})
+    rows = [_spending(way, rows, found[0]) for way, rows in zip(ways, found, strict=True)]
+    return {"edits": len(edits), "rows": rows}
+
+
+def _spending(way: dict[str, Any], rows: list[dict[str, Any]], whole: list[dict[str, Any]]) -> dict[str, Any]:
+    import mini_editbench
+
+    won, spent, count = sum(row["won"] for row in rows), sum(row["spent"] for row in rows), len(rows)
+    return way | {
+        "success": round(won / count, 3),
+        "interval": mini_editbench.wilson(won, count),
+        "won_only_here": sum(row["won"] and not other["won"] for row, other in zip(rows, whole, strict=True)),
+        "won_only_by_all": sum(other["won"] and not row["won"] for row, other in zip(rows, whole, strict=True)),
+        "evaluations": round(spent / count, 2),
+        "share": round(spent / sum(row["spent"] for row in whole), 3),
+        "tried": {number: sum(row["tried"] == number for row in rows) for number in range(1, CANDIDATES + 1)},
+    }
+
+
 def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("what", choices=("overhead", "spend"), nargs="?", default="overhead")
+    parser.add_argument("--edits", type=int, default=60)
+    parser.add_argument("--pass-score", type=float, nargs="+", default=[0.75])
+    asked = parser.parse_args()
     load_host_and_pack()
     import torch
 
+    if asked.what == "spend":
+        print(json.dumps(spend(asked.edits, asked.pass_score)))
+        return
     with tempfile.TemporaryDirectory() as folder, torch.inference_mode():
         print(json.dumps(measure(**inputs(Path(folder)))))
 

@@ -29,6 +29,10 @@ class Budget:
         here = self._rows * self._plan.remaining(looks_done, candidates)
         self.total = self.done + here + self._later_rows * self._plan.most_steps
 
+    def expect(self, steps: int) -> None:
+        """So many steps of all rows are still to be done."""
+        self.total = self.done + steps
+
     def repeat(self, steps: int) -> None:
         """So many steps have to be done once more."""
         self.total += steps

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from .judge import Judge
-from .run import Outcome
+from .run import Finished, Outcome
 from .select import Failure
 
 
@@ -23,19 +23,22 @@ def notes(outcomes: Sequence[Outcome[Any]], judges: Sequence[Judge]) -> list[str
     found += [f"So the judge {judge.name} chose{_blind(judge)}." for judge in others if judge.name in silent]
     if failures and not silent:
         found.append("It chose by its other answers.")
-    return found + _changes(outcomes)
+    return found + changes(
+        [(outcome.winner, outcome.finished) for outcome in outcomes], "before judging", "after the judge"
+    )
 
 
-def _changes(outcomes: Sequence[Outcome[Any]]) -> list[str]:
-    changed = [outcome for outcome in outcomes if outcome.finished.changed]
+def changes(finished: Sequence[tuple[int, Finished[Any]]], then: str, since: str) -> list[str]:
+    """A sentence about the seeds whose model did not answer as it had `then`, because of how it was loaded `since`."""
+    changed = [(seed, end) for seed, end in finished if end.changed]
     if not changed:
         return []
-    seeds = ", ".join(dict.fromkeys(str(outcome.winner) for outcome in changed))
+    seeds = ", ".join(dict.fromkeys(str(seed) for seed, _ in changed))
     said = (
-        f"The model did not answer as it had before judging (seed {seeds}): ComfyUI probably loaded it in another way "
-        "after the judge, and then computes a LoRA with other rounding."
+        f"The model did not answer as it had {then} (seed {seeds}): ComfyUI probably loaded it in another way "
+        f"{since}, and then computes a LoRA with other rounding."
     )
-    if all(outcome.exact for outcome in changed):
+    if all(end.exact for _, end in changed):
         return [f"{said} So the winner was run afresh from its first step; it is what KSampler gives."]
     advice = "Set when_changed to 'run afresh' to get exactly that."
     return [f"{said} The winner was resumed all the same and differs a little from what KSampler gives. {advice}"]

@@ -1,5 +1,6 @@
 """Which seeds run how far: looks and sampling steps."""
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -21,6 +22,24 @@ class Look:
 
     step: int
     keep: int
+
+
+@dataclass(frozen=True)
+class StopEarly:
+    """Candidates are probed one by one, only while none is good enough: it passes every check of the first judge, or
+    has at least `pass_score` on that judge's scale. 0: only checks count.
+
+    Raises:
+        ValueError: the score is negative or not finite.
+    """
+
+    pass_score: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.pass_score < math.inf:
+            raise ValueError(
+                f"pass_score is {self.pass_score}, expected a score on your judge's own scale, or 0 for checks only."
+            )
 
 
 @dataclass(frozen=True)
@@ -104,3 +123,10 @@ class Plan:
         """Model evaluations of the whole run at most, for samplers that need one for each step and models that compute
         as before."""
         return self.most_steps + self.checks
+
+    @property
+    def least_evaluations(self) -> int:
+        """Model evaluations of a run that stops early at its first candidate, by the same reckoning."""
+        if self.mode == "paper":
+            return self.most_evaluations
+        return self.steps + (self.looks[0].step < self.steps)

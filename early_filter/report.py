@@ -26,6 +26,7 @@ def filter_report(outcomes: Sequence[Outcome[Any]], seconds: float) -> str:
             "filtered": all(outcome.filtered for outcome in outcomes),
             "exact": all(outcome.exact for outcome in outcomes),
             "evaluations": _sum([evaluations(outcome) for outcome in outcomes]),
+            **_stop_early(outcomes),
             "seconds": _sum([outcome.seconds for outcome in outcomes]) | {"total": seconds},
             "pictures": [_picture(outcome) for outcome in outcomes],
         },
@@ -56,7 +57,7 @@ def evaluations(outcome: Outcome[Any]) -> dict[str, float]:
 def why(outcome: Outcome[Any]) -> str:
     """One sentence: how the winner was chosen."""
     if outcome.stopped_early:
-        return "It passed every check, so the other candidates were not looked at."
+        return _why_good_enough(outcome)
     if outcome.plan.candidates == 1:
         return "Unfiltered: there was only one candidate."
     if outcome.filtered:
@@ -65,6 +66,24 @@ def why(outcome: Outcome[Any]) -> str:
     if any(look.open for look in outcome.looks):
         return "Unfiltered: no judge had an opinion, so the first seed was taken."
     return "Unfiltered: all candidates look the same, so the first seed was taken."
+
+
+def _stop_early(outcomes: Sequence[Outcome[Any]]) -> Entry:
+    """What a run that may stop early takes at least and at most, scaled from the full runs as the other schemes are."""
+    stop, plan = outcomes[0].stop_early, outcomes[0].plan
+    if stop is None:
+        return {}
+    runs = sum(outcome.finished.full_run for outcome in outcomes) / plan.steps
+    planned = {"least": round(plan.least_evaluations * runs), "most": round(plan.most_evaluations * runs)}
+    tried = [len(outcome.previews) for outcome in outcomes]
+    return {"stop_early": {"pass_score": stop.pass_score, "planned_evaluations": planned, "candidates_tried": tried}}
+
+
+def _why_good_enough(outcome: Outcome[Any]) -> str:
+    verdict = outcome.looks[-1].ranking.verdicts[outcome.winner]
+    if verdict.passed:
+        return "It passed every check, so the other candidates were not looked at."
+    return f"It scored {verdict.score:.3g}, which is enough, so the other candidates were not looked at."
 
 
 def _picture(outcome: Outcome[Any]) -> Entry:

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from .budget import Budget
-from .judge import Candidate, Judge, Question
-from .plan import Look, Plan
+from .judge import Candidate, Judge, Question, Verdict
+from .plan import Look, Plan, StopEarly
 from .select import GIVE_UP, AskedJudge, Failure, Interrupts, Ranking, rank
 from .similar import duplicates
 
@@ -34,6 +34,11 @@ class Finished(Generic[Result]):
     checks: int = 0
     changed: bool = False
     afresh: bool = False
+
+    @property
+    def exact(self) -> bool:
+        """Whether one uninterrupted run of this seed gives this result."""
+        return self.afresh or not self.changed
 
 
 class PictureSampler(ABC, Generic[Result]):
@@ -99,7 +104,8 @@ class Outcome(Generic[Result]):
     Attributes:
         failures: judgements that failed, each with the step of its look.
         previews: each probed seed's latest preview.
-        stopped_early: the winner passed every check before all candidates had been tried.
+        stop_early: the rule by which the run could stop early, None where it was not to.
+        stopped_early: the winner was good enough by it, before all candidates had been tried.
         evaluations: of the model, by seed, probing and finishing together.
         work: what they took, in evaluations in full: less than their number where the model leaves parts of them out.
         seconds: spent in "sampling", "decoding", "judging".
@@ -115,6 +121,7 @@ class Outcome(Generic[Result]):
     evaluations: dict[int, int]
     work: float
     seconds: dict[str, float]
+    stop_early: StopEarly | None = None
 
     @property
     def result(self) -> Result:
@@ -123,7 +130,7 @@ class Outcome(Generic[Result]):
     @property
     def exact(self) -> bool:
         """Whether one uninterrupted run of the winner's seed gives this result."""
-        return self.finished.afresh or not self.finished.changed
+        return self.finished.exact
 
     @property
     def filtered(self) -> bool:
@@ -139,8 +146,9 @@ class EarlyFilter(Generic[Result]):
         judges: asked in this order; a later one only when those before it had no opinion. When none has one the order
             of the look before stands, at first the order of the seeds.
         budget: told how many candidates are left, whenever that changes.
-        stop_early: judge every candidate on its own as soon as it is probed, and stop at the first one that passes
-            every check of the first judge. Mode "paper" and judges without checks take no part in this.
+        stop_early: judge every candidate on its own as soon as it is probed, and stop at the first one that is good
+            enough for the first judge. Mode "paper" takes no part in this, nor do judges without checks where only
+            these count.
     """
 
     plan: Plan
@@ -148,7 +156,7 @@ class EarlyFilter(Generic[Result]):
     judges: Sequence[Judge]
     question: Question
     budget: Budget
-    stop_early: bool = False
+    stop_early: StopEarly | None = None
 
     def __post_init__(self) -> None:
         self._looks: list[LookResult] = []
@@ -182,12 +190,17 @@ class EarlyFilter(Generic[Result]):
             self._evaluations,
             sum(self._evaluations.values()) if self.sampler.work is None else self.sampler.work,
             self._seconds,
+            self._stopping,
         )
+
+    @property
+    def _stopping(self) -> StopEarly | None:
+        return self.stop_early if self.plan.mode == "resume" and self.plan.candidates > 1 else None
 
     def _look(self, look: Look, seeds: tuple[int, ...]) -> tuple[int, ...]:
         """Probe these seeds as far as the look, have them judged, forget the losers; returns those that go on."""
-        if self.stop_early and self.plan.mode == "resume" and self.plan.candidates > 1:
-            passed = self._until_one_passes(look, seeds)
+        if (stop := self._stopping) is not None:
+            passed = self._until_one_passes(look, seeds, stop)
             if passed is not None:
                 return self._keep(look, seeds, {}, passed, 1)
         else:
@@ -201,9 +214,9 @@ class EarlyFilter(Generic[Result]):
         ranking = self._rank(distinct, look) if len(distinct) > look.keep else Ranking(_seeds(distinct), None)
         return self._keep(look, seeds, twins, ranking, look.keep)
 
-    def _until_one_passes(self, look: Look, seeds: tuple[int, ...]) -> Ranking | None:
+    def _until_one_passes(self, look: Look, seeds: tuple[int, ...], stop: StopEarly) -> Ranking | None:
         """Probe and judge seeds one by one; the ranking that ends the look, or None when all of them were probed."""
-        asking, failed_in_a_row, candidates = self.judges[0].makes_checks, 0, []
+        asking, failed_in_a_row, candidates = self.judges[0].makes_checks or stop.pass_score > 0, 0, []
         for seed in seeds:
             self._probe(seed, look.step)
             candidates += self._preview([seed])
@@ -213,7 +226,7 @@ class EarlyFilter(Generic[Result]):
             with self._clock("judging"):
                 asked.score(candidates[-1:])
             self._note(look, asked.failures)
-            if asked.verdicts[seed].passed:
+            if _good_enough(asked.verdicts[seed], stop):
                 self._stopped_early = True
                 return Ranking((seed,), self.judges[0].name, asked.verdicts)
             failed_in_a_row = failed_in_a_row + 1 if asked.failures else 0
@@ -260,6 +273,11 @@ class EarlyFilter(Generic[Result]):
             yield
         finally:
             self._seconds[what] += time.perf_counter() - start
+
+
+def _good_enough(verdict: Verdict, stop: StopEarly) -> bool:
+    scored = 0 < stop.pass_score <= (verdict.score or 0.0) and not verdict.broken
+    return scored or verdict.passed is True
 
 
 def _seeds(candidates: Sequence[Candidate]) -> tuple[int, ...]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PureWindowsPath
 
 from .address import ServerAddress
+from .answers import items, mapping
 from .client import ComfyClient, NodeProgress, RunResult, SavedPicture, Workflow
 from .errors import ComfyError, GoneError
 from .job import Edit, Job
@@ -132,9 +133,23 @@ async def finished_run(
     """
     result = await client.run(workflow, report)
     saved = tuple(picture for picture in result.pictures if picture.kind == "output")
+    if not saved and (seeds := _to_pick(result)):
+        raise ComfyError(
+            "The workflow waits for you to pick a candidate, as choose is 'me'. Set the sampler's picked to one of the "
+            f"seeds {', '.join(seeds)}, or choose to 'judge'."
+        )
     if not saved:
         raise ComfyError("The workflow finished, but saved no picture. Add a Save Image node to it.")
     return replace(result, pictures=saved)
+
+
+def _to_pick(run: RunResult) -> list[str]:
+    """The seeds among which an early filter's user is to choose, if one still waits for that."""
+    for output in map(mapping, run.outputs.values()):
+        if any(mapping(pick).get("finished") is False for pick in items(output.get("icedit_pick"))):
+            candidates = map(mapping, items(output.get("icedit_candidates")))
+            return list(dict.fromkeys(str(candidate.get("seed")) for candidate in candidates))
+    return []
 
 
 async def _save_all(

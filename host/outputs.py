@@ -28,3 +28,8 @@ def skipped(name: str) -> ExecutionBlocker:
     return ExecutionBlocker(
         f"{name} was not computed, because nothing was connected to it when its node ran. Connect it."
     )
+
+
+def not_yet() -> ExecutionBlocker:
+    """In place of an output that waits for the user: what uses it does not run, and shows no error."""
+    return ExecutionBlocker(None)

@@ -13,7 +13,7 @@ from icedit.early_filter.judges.clip import CLIPJudge
 from icedit.early_filter.judges.pixels import PixelJudge
 from icedit.early_filter.judges.vlm import VLMJudge
 from icedit.early_filter.notes import notes
-from icedit.early_filter.plan import Look, Plan
+from icedit.early_filter.plan import Look, Plan, StopEarly
 from icedit.early_filter.report import filter_report
 from icedit.early_filter.run import EarlyFilter, Finished, Outcome, PictureSampler
 from icedit.early_filter.select import Failure
@@ -91,10 +91,11 @@ class Bench(PictureSampler[str]):
     def done(self) -> int:
         return self.budget.done
 
-    def run(self, *judges: ScriptedJudge, stop_early: bool = False) -> Outcome[str]:
+    def run(self, *judges: ScriptedJudge, stop_early: bool | StopEarly = False) -> Outcome[str]:
         self.budget.begin_picture(1)
         question = Question(picture(99), "make it red")
-        return EarlyFilter(self.plan, self, judges, question, self.budget, stop_early).run()
+        stop = StopEarly() if stop_early is True else stop_early or None
+        return EarlyFilter(self.plan, self, judges, question, self.budget, stop).run()
 
 
 def picture(seed: int) -> torch.Tensor:

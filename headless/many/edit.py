@@ -60,6 +60,8 @@ def _winner(run: RunResult) -> tuple[int | None, float | None]:
     """Seed and score of the candidate that an early filter took."""
     for output in run.outputs.values():
         for candidate in map(mapping, items(mapping(output).get("icedit_candidates"))):
+            if candidate.get("picked") is False:
+                continue
             seed, score = str(candidate.get("seed")), candidate.get("score")
             known = float(score) if isinstance(score, (int, float)) and not isinstance(score, bool) else None
             return int(seed) if seed.isdecimal() else None, known

@@ -1,31 +1,26 @@
 """The Early Filter on the host: every picture of a latent gets its own filter and its own winner."""
 
-import logging
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import comfy.model_management
 import latent_preview
 import torch
 from torch import Tensor
 
 from ...early_filter.budget import Budget
-from ...early_filter.judge import Candidate, Judge, Question
-from ...early_filter.plan import Plan
-from ...early_filter.run import EarlyFilter, Finished, Outcome, PictureSampler
-from ...early_filter.select import Failure
-from ...early_filter.stored_preview import STORED, Panel, Preview, joined, left_half, right_half
+from ...early_filter.judge import Judge, Question
+from ...early_filter.plan import Plan, StopEarly
+from ...early_filter.run import EarlyFilter, Outcome
+from ...early_filter.stored_preview import Panel, joined, left_half, right_half
 from ..conditioning_rows import unused_pictures
-from ..interrupts import INTERRUPTS, poll
 from ..sampling import LatentRow, Process, as_output, latent_rows, row
 from ..step_caches import unknown_wrapper
 from ..tiles import picture_rows
 from . import previews
-from .resume import ResumableSampler, refuse_caches
-
-log = logging.getLogger(__name__)
+from .resume import refuse_caches
+from .tiled import TiledSampler
 
 EVERYTHING = 0.999
 """A noise mask that is nowhere below this lets everything change."""
@@ -51,7 +46,7 @@ class FilterSettings:
     instruction: str
     panel: Panel
     judges: tuple[Judge, ...]
-    stop_early: bool = False
+    stop_early: StopEarly | None = None
     source: Tensor | None = None
     afresh: bool = True
     tiles: int | None = None
@@ -77,22 +72,22 @@ def _filter_picture(settings: FilterSettings, rows: Sequence[LatentRow], budget:
     begun = time.perf_counter()
     question = _question(settings, rows)
     decoding = time.perf_counter() - begun
-    sampler = _TiledSampler(settings, rows, budget)
+    sampler = TiledSampler(settings, rows, budget)
     budget.begin_picture(len(rows))
     outcome = EarlyFilter(settings.plan, sampler, settings.judges, question, budget, settings.stop_early).run()
     return replace(outcome, seconds=outcome.seconds | {"decoding": outcome.seconds["decoding"] + decoding})
 
 
-def filter_cautions(settings: FilterSettings, latent: Mapping[str, Any]) -> list[str]:
+def filter_cautions(plan: Plan, process: Process, latent: Mapping[str, Any]) -> list[str]:
     """What users should know about their model and conditioning before they trust the winner."""
     found = []
-    wrapper = unknown_wrapper(settings.process.model, settings.process.guider.model_options)
-    if wrapper is not None and settings.plan.mode == "resume":
+    wrapper = unknown_wrapper(process.model, process.guider.model_options)
+    if wrapper is not None and plan.mode == "resume":
         found.append(
             f"The model carries a wrapper that is not ComfyUI's ({wrapper}). Resuming is right only if it keeps no "
             "state between steps. If it does, as step caches do, set mode to 'paper'."
         )
-    if left := unused_pictures(settings.process.guider.original_conds, len(latent["samples"])):
+    if left := unused_pictures(process.guider.original_conds, len(latent["samples"])):
         found.append(
             f"The conditioning holds the diptychs or pictures of {left + 1} edits, and latent_image one picture: the "
             "first is used, as KSampler does. Use the whole latent of the same Diptych Conditioning."
@@ -167,63 +162,3 @@ def _region(settings: FilterSettings, latent: LatentRow) -> Tensor:
     region = previews.region(latent.noise_mask, height, width)
     region = torch.ones(height, width) if region is None else region
     return right_half(region) if settings.panel == "right half" else region
-
-
-class _TiledSampler(PictureSampler[Tensor]):
-    """Samples one picture: each of its rows, which are several for the tiles of a panorama, with the same seed."""
-
-    interrupts = INTERRUPTS
-
-    def __init__(self, settings: FilterSettings, rows: Sequence[LatentRow], budget: Budget) -> None:
-        def samplers(process: Process) -> list[ResumableSampler]:
-            return [ResumableSampler(process, one, budget, settings.afresh) for one in rows]
-
-        self._settings = settings
-        self._samplers = samplers(settings.process)
-        self._short = samplers(settings.short) if settings.short else []
-        self._latents: dict[int, list[Tensor]] = {}
-
-    @property
-    def work(self) -> float:
-        return sum(sampler.work for sampler in (*self._samplers, *self._short))
-
-    def probe(self, seed: int, step: int) -> int:
-        if self._short:
-            probed = [sampler.finish(seed) for sampler in self._short]
-        else:
-            probed = [sampler.probe(seed, step) for sampler in self._samplers]
-        self._latents[seed] = [one.result for one in probed]
-        return sum(one.evaluations for one in probed)
-
-    def previews(self, seeds: Sequence[int]) -> list[Candidate]:
-        poll()
-        panel = self._settings.panel
-        latents = [latent for seed in seeds for latent in self._latents[seed]]
-        pictures = iter(previews.decode(self._settings.vae, latents, STORED))
-        return [Preview(seed, joined([next(pictures) for _ in self._samplers], panel), panel) for seed in seeds]
-
-    def finish(self, seed: int) -> Finished[Tensor]:
-        ends = [sampler.finish(seed) for sampler in self._samplers]
-        return Finished(
-            torch.cat([end.result for end in ends]),
-            sum(end.evaluations for end in ends),
-            sum(end.full_run for end in ends),
-            sum(end.checks for end in ends),
-            any(end.changed for end in ends),
-            any(end.afresh for end in ends),
-        )
-
-    def forget(self, seed: int) -> None:
-        for sampler in self._samplers:
-            sampler.forget(seed)
-        self._latents.pop(seed, None)
-
-    def judgement_failed(self, failure: Failure) -> None:
-        log.warning(
-            "The judge %s could not %s seeds %s: %s", failure.judge, failure.asked, failure.seeds, failure.error
-        )
-        # It may have failed for want of memory, and sampling goes on.
-        comfy.model_management.soft_empty_cache()
-
-    def poll(self) -> None:
-        poll()

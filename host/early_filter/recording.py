@@ -36,6 +36,12 @@ class Recording:
     x0: Tensor | None = None
 
     @property
+    def nbytes(self) -> int:
+        """What its tensors take."""
+        tensors = [*(tensor for one in self.outputs for tensor in one.outputs), self.x0]
+        return sum(tensor.nbytes for tensor in tensors if tensor is not None)
+
+    @property
     def last_computed_in_full(self) -> int:
         """The position of the last output that builds on no other."""
         extents = [one.extent for one in self.outputs]

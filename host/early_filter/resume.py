@@ -57,15 +57,23 @@ class Probed:
 class ResumableSampler:
     """Samples one row of a latent: a seed is probed as far as some step, later farther, and finished or forgotten.
 
-    `afresh`: a seed is finished from its first step where the model no longer computes as while probing.
+    `afresh`: a seed is finished from its first step where the model no longer computes as while probing. `recordings`
+    of an earlier run, by seed, are gone on from and added to.
     """
 
-    def __init__(self, process: Process, row: LatentRow, budget: Budget, afresh: bool = True) -> None:
+    def __init__(
+        self,
+        process: Process,
+        row: LatentRow,
+        budget: Budget,
+        afresh: bool = True,
+        recordings: dict[int, Recording] | None = None,
+    ) -> None:
         self._process, self._row, self._budget, self._afresh = process, row, budget, afresh
         self.work = 0.0
         """What all evaluations took so far, in evaluations in full."""
         self._conds = conditioning_rows(process.guider.original_conds, row.index, row.batch)
-        self._recordings: dict[int, Recording] = {}
+        self._recordings: dict[int, Recording] = {} if recordings is None else recordings
 
     def probe(self, seed: int, step: int) -> Probed:
         """Run as far as `step`."""

@@ -68,14 +68,10 @@ def picture(page: Any, scene: Scene) -> Image.Image:
     page.evaluate(BUILD, {key: vars(node) for key, node in scene.nodes.items()})
     page.wait_for_timeout(500)
     if scene.run:
-        before = len(page.evaluate(HISTORY))
-        if not page.evaluate(QUEUE):
-            raise RuntimeError("ComfyUI refused the scene; its log says why")
-        while len(ended := page.evaluate(HISTORY)) == before:
-            page.wait_for_timeout(200)
-        if ended[-1]["status_str"] != "success":
-            raise RuntimeError(f"the scene failed: {ended[-1]['messages'][-1]}")
-        page.wait_for_timeout(1500)
+        run(page)
+    if scene.press:
+        page.locator(scene.press).click()
+        run(page)
     page.evaluate("() => window.app.canvas.setDirty(true, true)")
     page.mouse.move(1800, 1100)
     page.wait_for_timeout(700)
@@ -84,6 +80,18 @@ def picture(page: Any, scene: Scene) -> Image.Image:
     right, bottom = (max(box[axis] + box[axis + 2] for box in shown) + MARGIN for axis in (0, 1))
     clip = {"x": left, "y": top, "width": right - left, "height": bottom - top}
     return Image.open(io.BytesIO(page.screenshot(clip=clip))).convert("RGB")
+
+
+def run(page: Any) -> None:
+    """Run the graph that the page shows, to its end."""
+    before = len(page.evaluate(HISTORY))
+    if not page.evaluate(QUEUE):
+        raise RuntimeError("ComfyUI refused the scene; its log says why")
+    while len(ended := page.evaluate(HISTORY)) == before:
+        page.wait_for_timeout(200)
+    if ended[-1]["status_str"] != "success":
+        raise RuntimeError(f"the scene failed: {ended[-1]['messages'][-1]}")
+    page.wait_for_timeout(1500)
 
 
 def open_empty(page: Any) -> None:

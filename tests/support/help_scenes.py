@@ -21,10 +21,12 @@ class Node:
 
 @dataclass(frozen=True)
 class Scene:
-    """Nodes by name; with `run` the picture is taken after the graph has been run."""
+    """Nodes by name; with `run` the picture is taken after the graph has been run, with `press` after this element of
+    the page has then been pressed and the graph run again."""
 
     nodes: dict[str, Node]
     run: bool = False
+    press: str | None = None
 
 
 FAR, FARTHER = 2200, 2600
@@ -181,6 +183,20 @@ SCENES = {
     ),
     "EarlyFilterSampler": Scene(
         HIDDEN | {"sampler": Node("EarlyFilterSampler", (120, 160), (400, 860), SETTINGS, SAMPLED)} | SINK, run=True
+    ),
+    "EarlyFilterSamplerPick": Scene(
+        HIDDEN | {
+            "sampler": Node("EarlyFilterSampler", (120, 100), (400, 860), SETTINGS | {"choose": "me"}, SAMPLED),
+            "decode": Node(
+                "DecodeRightHalf", (FARTHER, 1200), (270, 160), {},
+                {"samples": ("sampler", "latent"), "vae": ("vae", "VAE"), "layout": ("diptych", "layout"),
+                 "original": ("diptych", "original_image")},
+                False,
+            ),
+            "preview": preview(("decode", "image"), (560, 100)),
+        } | SINK,
+        run=True,
+        press=".icedit-pick [role='radio']:nth-child(2)",
     ),
     "EarlyFilterSamplerAdvanced": Scene(
         HIDDEN | {
