@@ -13,6 +13,7 @@ from .inversion import InContextInversion
 from .judges import EditJudgeCLIP, EditJudgeEndpoint, EditJudgePixels, EditJudgeVLM
 from .known_tokens import ReuseKnownTokens
 from .moe_lora import MoELoRALoader
+from .region import RegionFromMask
 from .restore import CropRightHalf, DecodeRightHalf, EditRestore
 from .training import TrainMoELoRA
 
@@ -43,4 +44,5 @@ class ICEditExtension(ComfyExtension):
             EditJudgeEndpoint,
             EditJudgeCLIP,
             LoadEditPairs,
+            RegionFromMask,
         ]

@@ -11,6 +11,7 @@ from .page import blueprint, page
 from .teach import icedit_teach
 from .text_to_image import icedit_inversion, icedit_text_to_image
 from .turns import icedit_multi_turn, turn_blueprint
+from .where import icedit_say_where, region_blueprint
 
 PACK = Path(__file__).resolve().parents[2]
 
@@ -21,11 +22,12 @@ WORKFLOWS = (
     icedit_early_filter,
     icedit_multi_turn,
     icedit_mixed_sizes,
+    icedit_say_where,
     icedit_text_to_image,
     icedit_inversion,
     icedit_teach,
 )
-BLUEPRINTS = (turn_blueprint,)
+BLUEPRINTS = (turn_blueprint, region_blueprint)
 
 
 def files(info: NodeInfo) -> dict[Path, str]:
