@@ -9,10 +9,13 @@ import torch
 from torch import Tensor
 from torch.nn.functional import adaptive_max_pool2d, interpolate
 
+from .change import find_change
+from .comparison import compared_size
 from .feather import smoothstep
-from .filters import distance, highest
-from .geometry import Size, same_shape
-from .image import UNPAINTED, resize, size_of
+from .filters import distance, highest, shrink
+from .geometry import DiptychLayout, Size, same_shape
+from .image import UNPAINTED, cut, resize, size_of
+from .matching import check_original
 
 LONGEST = 1024
 """Pixels of the longer side at which regions are grown and shown: their borders are no finer than that."""
@@ -57,6 +60,31 @@ def selected(found: Tensor, picture: Size, batch: int) -> Tensor:
     if not bool(torch.isfinite(found).all()):
         raise ValueError("mask contains NaN or infinite values. Check the node that made it.")
     return (found.detach().cpu() > UNPAINTED).expand(batch, -1, -1)
+
+
+def changed_areas(
+    rights: Tensor, lefts: Tensor, layout: DiptychLayout, original: Tensor, threshold: float, device: torch.device
+) -> Tensor:
+    """`b h w` bool of the original pictures `b h w 3`: where the right panels `d h w 3` of their diptychs differ from
+    the left ones; of several rounds, such as seeds, where any does.
+
+    Args:
+        threshold: the difference in 0..1 that counts; 0 follows the noise.
+
+    Raises:
+        ValueError: a layout or original of another picture, or a threshold outside 0..1.
+    """
+    if not 0.0 <= threshold <= 1.0:
+        raise ValueError(f"threshold is {threshold}, expected 0 to 1: a difference of colours. 0 follows the noise.")
+    check_original(layout, original, len(rights))
+    compared = compared_size(layout.panel)
+    areas = torch.zeros(original.shape[:3], dtype=torch.bool)
+    for row, (right, left) in enumerate(zip(rights, lefts, strict=True)):
+        picture, box = layout.shown()[row % len(layout.boxes)]
+        edited, reference = (shrink(panel, compared).to(device) for panel in (right, left))
+        changed = find_change(edited, reference, threshold).float().cpu()
+        cut(areas[picture : picture + 1], box)[0] |= _scaled(changed, (box.height, box.width)) > 0.5
+    return areas
 
 
 def grown(found: Tensor, border: RegionBorder) -> Tensor:

@@ -13,7 +13,7 @@ from .inversion import InContextInversion
 from .judges import EditJudgeCLIP, EditJudgeEndpoint, EditJudgePixels, EditJudgeVLM
 from .known_tokens import ReuseKnownTokens
 from .moe_lora import MoELoRALoader
-from .region import RegionFromMask
+from .region import RegionFromChange, RegionFromMask
 from .restore import CropRightHalf, DecodeRightHalf, EditRestore
 from .training import TrainMoELoRA
 
@@ -45,4 +45,5 @@ class ICEditExtension(ComfyExtension):
             EditJudgeCLIP,
             LoadEditPairs,
             RegionFromMask,
+            RegionFromChange,
         ]

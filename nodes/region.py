@@ -6,10 +6,10 @@ import torch
 from comfy_api.latest import io, ui
 from torch import Tensor
 
-from ..diptych.found_region import RegionBorder, grown, selected, shown_over
+from ..diptych.found_region import RegionBorder, changed_areas, grown, selected, shown_over
 from ..diptych.image import checked_image, size_of
-from ..host import devices, node_notes
-from .types import CATEGORY
+from ..host import devices, node_notes, right_panel
+from .types import CATEGORY, Layout
 
 STOP, ANYWHERE = "stop", "whole picture"
 REGION = "Where the edit may happen: 1 inside, fading to 0 around it. For Create Diptych's region."
@@ -70,6 +70,57 @@ class RegionFromMask(io.ComfyNode):
             node_notes.show(cls, [f"{_searched(words)} was not found: the whole picture may change."])
             found = found.clone()
             found[[number - 1 for number in missing]] = True
+        return with_region(cls, pictures, grown(found, border))
+
+
+class RegionFromChange(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="RegionFromChange",
+            display_name="Region from Change (ICEdit)",
+            category=CATEGORY,
+            description="Shows where the model starts to change your picture, after a few steps of sampling, as a "
+            "region for the whole run: outside it every pixel will stay. Correct it by hand where it is wrong.",
+            search_aliases=["ICEdit", "find region", "probe", "changed area", "mask from edit", "RegionE"],
+            inputs=[
+                io.Latent.Input(
+                    "samples",
+                    tooltip="The diptych after a few steps: from KSampler (Advanced) with end_at_step at 4 to 8 and "
+                    "return_with_leftover_noise at disable.",
+                ),
+                io.Vae.Input("vae", tooltip="The FLUX VAE, ae.safetensors, that Diptych Conditioning has too."),
+                Layout.Input("layout", tooltip="From the Create Diptych that made the diptych."),
+                io.Image.Input("original", tooltip="original_image from Create Diptych."),
+                io.Float.Input(
+                    "threshold",
+                    default=0.0,
+                    min=0.0,
+                    max=1.0,
+                    step=0.01,
+                    tooltip="The difference of colours from which on something counts as changed. 0 follows the "
+                    "picture's own noise.",
+                ),
+                *border_inputs(0.02, 0.01),
+            ],
+            outputs=region_outputs(),
+            hidden=[io.Hidden.unique_id],
+        )
+
+    @classmethod
+    def execute(cls, samples, vae, layout, original, threshold, grow, feather) -> io.NodeOutput:
+        border, pictures = RegionBorder(grow, feather), checked_image(original, "original")
+        diptych = right_panel.diptych_latent(samples, vae, layout, original)
+        right = checked_image(right_panel.decode_right(diptych), "the decoded picture")
+        left = right_panel.decode_left(diptych, right)
+        found = changed_areas(right, left, layout, pictures, threshold, devices.of_outputs())
+        unchanged = [number for number, one in enumerate(found, 1) if not bool(one.any())]
+        if unchanged:
+            which = f" in picture {', '.join(map(str, unchanged))}" if len(found) > 1 else ""
+            raise ValueError(
+                f"The model has not changed anything yet{which}, so there is no region to find. Raise end_at_step of "
+                "the sampler before this node, lower threshold, or try another seed."
+            )
         return with_region(cls, pictures, grown(found, border))
 
 
