@@ -8,6 +8,7 @@ from .diptych import NO_FILE, DiptychCreate
 from .early_filter import EarlyFilterSampler, EarlyFilterSamplerAdvanced
 from .edit_pairs import LoadEditPairs
 from .expert_usage import ExpertUsage, FlattenMoELoRA
+from .grid import EditGrid, EditVariations
 from .instruction import ICEFConditioning, InContextEditInstruction
 from .inversion import InContextInversion
 from .judges import EditJudgeCLIP, EditJudgeEndpoint, EditJudgePixels, EditJudgeVLM
@@ -46,4 +47,6 @@ class ICEditExtension(ComfyExtension):
             LoadEditPairs,
             RegionFromMask,
             RegionFromChange,
+            EditVariations,
+            EditGrid,
         ]

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from .edit import icedit, icedit_early_filter, icedit_fast, icedit_moe
 from .graph import Graph, NodeInfo
+from .grid import icedit_grid
 from .mixed_sizes import icedit_mixed_sizes
 from .page import blueprint, page
 from .teach import icedit_teach
@@ -23,6 +24,7 @@ WORKFLOWS = (
     icedit_multi_turn,
     icedit_mixed_sizes,
     icedit_say_where,
+    icedit_grid,
     icedit_text_to_image,
     icedit_inversion,
     icedit_teach,
