@@ -35,7 +35,7 @@ class EditVariations(io.ComfyNode):
                     default=0,
                     min=0,
                     max=MAX_SEED,
-                    control_after_generate=io.ControlAfterGenerate.fixed,
+                    control_after_generate=True,
                     tooltip="The first seed; the others follow it.",
                 ),
                 io.Int.Input(

@@ -171,6 +171,9 @@ def main(wanted: list[str]) -> None:
             taken = picture(page, scene)
             taken.thumbnail((LONGEST_SIDE, LONGEST_SIDE), Image.Resampling.LANCZOS)
             taken.save(IMAGES / f"{name}.webp", quality=QUALITY, method=6)
+    from icedit.workflows.source import carried
+
+    carried.main()
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ import json
 import urllib.request
 from pathlib import Path
 
+from . import carried
 from .edit import icedit, icedit_early_filter, icedit_fast, icedit_moe
 from .graph import Graph, NodeInfo
 from .grid import icedit_grid
@@ -62,6 +63,7 @@ def main() -> None:
     for path, content in files(info).items():
         (PACK / path).parent.mkdir(exist_ok=True)
         (PACK / path).write_text(content, encoding="utf-8")
+    carried.main()
 
 
 if __name__ == "__main__":
