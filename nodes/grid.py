@@ -78,7 +78,13 @@ class EditGrid(io.ComfyNode):
                 io.String.Input(
                     "instruction", force_input=True, tooltip="instruction of the Edit Variations that they come from."
                 ),
-                io.Int.Input("seed", force_input=True, tooltip="seed of the Edit Variations that they come from."),
+                io.Int.Input(
+                    "seed",
+                    min=0,
+                    max=MAX_SEED,
+                    force_input=True,
+                    tooltip="seed of the Edit Variations that they come from.",
+                ),
                 io.Int.Input(
                     "cell_width",
                     default=384,
