@@ -86,6 +86,13 @@ class TestNode:
         assert region[1].min() == 1
         assert 0 < region[0].mean() < 0.2
 
+    def test_it_can_be_put_into_a_picture_to_be_corrected_in_the_mask_editor(self, host):
+        region, _ = self.run(host, square(), feather=0.1)
+        (joined,) = host.call("JoinImageWithAlpha", image=torch.rand(1, 96, 128, 3), alpha=region)
+        Image.fromarray((joined[0] * 255).round().byte().numpy()).save(host.input / "correct me.png")
+        _, mask = host.call("LoadImage", image="correct me.png")
+        assert torch.allclose(mask, region, atol=1 / 255)
+
     @pytest.mark.parametrize("words", ["", "  "])
     def test_without_words_nothing_is_looked_for(self, host, words):
         import nodes

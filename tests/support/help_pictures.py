@@ -28,7 +28,7 @@ LONGEST_SIDE = 900
 QUALITY = 82
 MARGIN = 24
 SUIT = (60, 190, 390, 512)
-HAIR = (150, 10, 260, 110)
+HAIR = (152, 8, 302, 122)
 
 
 BUILD = """scene => {
