@@ -1,6 +1,6 @@
 """What the pictures of the help pages show: regions that were found, and edits side by side."""
 
-from .help_scenes import CONDITIONS, FAR, FARTHER, HIDDEN, MODEL, START, Node, Scene, diptych, mask, preview
+from .help_scenes import CONDITIONS, FAR, FARTHER, HIDDEN, MODEL, START, Node, Scene, diptych, mask
 
 CHANGED = HIDDEN | {
     "diptych": diptych((FARTHER, 100), shown=False, width=128, image="drawing.png"),
@@ -37,7 +37,7 @@ def tried(variations: Node, grid: Node) -> dict[str, Node]:
              "original": ("diptych", "original_image")}, False,
         ),
         "grid": grid,
-        "sink": preview(("grid", "grid"), (FAR, 1600)),
+        "sink": Node("PreviewImage", (FAR, 1600), (290, 330), {}, {"images": ("grid", "grid")}, False),
     }  # fmt: skip
 
 
@@ -47,7 +47,8 @@ def hidden(node: Node) -> Node:
 
 VARIATIONS = Node(
     "EditVariations", (120, 160), (330, 240),
-    {"instructions": "make the red circle blue\nremove the red circle", "seed": 7, "seeds": 2},
+    {"instructions": "make the red circle blue\nremove the red circle", "seed": 7,
+     "control_after_generate": "fixed", "seeds": 2},
 )  # fmt: skip
 GRID = Node(
     "EditGrid", (490, 160), (380, 560), {"cell_width": 128},
