@@ -26,10 +26,13 @@ SMALLEST_SHARE, HOLE_SHARE = 1 / 8000, 1 / 200
 """Of the picture: smaller specks are noise; smaller holes, such as the eyes in a changed face, are filled."""
 
 
-def find_change(edited: Tensor, reference: Tensor) -> Tensor:
+def find_change(edited: Tensor, reference: Tensor, threshold: float = 0.0) -> Tensor:
     """`h w` bool: where `edited` shows something else than `reference`, both `h w 3` in 0..1, a panel's size.
 
     Noise, details that moved by a pixel, and a colour shift of the whole picture do not count.
+
+    Args:
+        threshold: the difference that counts; 0 follows the noise.
     """
     fine = blur(torch.cat([edited, reference], 2).permute(2, 0, 1).contiguous(), FINE)
     coarse = _coarse(fine)
@@ -44,6 +47,7 @@ def find_change(edited: Tensor, reference: Tensor) -> Tensor:
     return _differing(
         (_difference(fine, drift) - texture).clamp_(min=0.0),
         doubled(_difference(coarse, drift), fine.shape[1:]) - texture / 2,
+        threshold,
     )
 
 
@@ -76,12 +80,12 @@ def _difference(pictures: Tensor, drift: Drift) -> Tensor:
     return (drift.undo_planes(pictures[:3]) - pictures[3:]).abs_().amax(0)
 
 
-def _differing(fine: Tensor, coarse: Tensor) -> Tensor:
+def _differing(fine: Tensor, coarse: Tensor, threshold: float) -> Tensor:
     """`h w` bool: connected areas with a clear difference somewhere, without specks and small gaps."""
     sample = fine[::2, ::2].flatten()
     # A low quantile, because a high one would measure the edit instead of the noise.
     noise = float(sample.kthvalue(max(1, round(0.4 * sample.numel()))).values)
-    threshold = min(max(NOISE_FACTOR * noise, FAINTEST), LOUDEST)
+    threshold = threshold or min(max(NOISE_FACTOR * noise, FAINTEST), LOUDEST)
     # Two textures of one mean colour differ only under the fine blur.
     clear = (coarse > threshold) | highest(~highest(fine <= 3 * threshold, 3), 3)
     extent = _above_half(fine, threshold, BORDER) | _above_half(coarse, threshold, 2 * BORDER)

@@ -21,6 +21,7 @@ def picture_places(workflow: Workflow) -> list[Place]:
 def instruction_places(workflow: Workflow) -> list[Place]:
     """The text of each edit instruction; where there is none, the text that an early filter shares with the prompt."""
     edits = [_written(workflow, key, "editText") for key in _of_class(workflow, "InContextEditInstruction")]
+    edits += [_written(workflow, key, "instructions") for key in _of_class(workflow, "EditVariations")]
     shared = [_shared_instruction(workflow, key) for kind in EARLY_FILTERS for key in _of_class(workflow, kind)]
     return _found(edits) or _found(shared)
 

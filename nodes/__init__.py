@@ -8,11 +8,13 @@ from .diptych import NO_FILE, DiptychCreate
 from .early_filter import EarlyFilterSampler, EarlyFilterSamplerAdvanced
 from .edit_pairs import LoadEditPairs
 from .expert_usage import ExpertUsage, FlattenMoELoRA
+from .grid import EditGrid, EditVariations
 from .instruction import ICEFConditioning, InContextEditInstruction
 from .inversion import InContextInversion
 from .judges import EditJudgeCLIP, EditJudgeEndpoint, EditJudgePixels, EditJudgeVLM
 from .known_tokens import ReuseKnownTokens
 from .moe_lora import MoELoRALoader
+from .region import RegionFromChange, RegionFromMask
 from .restore import CropRightHalf, DecodeRightHalf, EditRestore
 from .training import TrainMoELoRA
 
@@ -43,4 +45,8 @@ class ICEditExtension(ComfyExtension):
             EditJudgeEndpoint,
             EditJudgeCLIP,
             LoadEditPairs,
+            RegionFromMask,
+            RegionFromChange,
+            EditVariations,
+            EditGrid,
         ]

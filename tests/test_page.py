@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from support.hosts import need_for
 from support.page import crowded
 from support.workflows import PAGE_WORKFLOWS, WORKFLOWS
 
@@ -30,6 +31,7 @@ def saved_nodes(content):
 @pytest.mark.parametrize("path", PAGE_WORKFLOWS, ids=lambda path: path.name)
 @pytest.mark.parametrize("nodes_2", [False, True], ids=["classic", "nodes 2.0"])
 def test_a_workflow_opens_whole(comfy, path, nodes_2):
+    need_for(path)
     comfy.use_nodes_2(nodes_2)
     content = json.loads(path.read_text(encoding="utf-8"))
     nodes = comfy.drop(content)
@@ -49,6 +51,7 @@ def test_a_workflow_opens_whole(comfy, path, nodes_2):
     "path", [path for path in PAGE_WORKFLOWS if (WORKFLOWS / "api" / path.name).exists()], ids=lambda path: path.name
 )
 def test_the_page_queues_what_its_api_twin_says(comfy, path):
+    need_for(path)
     content = json.loads(path.read_text(encoding="utf-8"))
     comfy.drop(content)
     queued = comfy.prompt()

@@ -13,6 +13,8 @@ from support.workflows import API_WORKFLOWS, PAGE_WORKFLOWS, TINY_STACK_WORKFLOW
 
 pytestmark = pytest.mark.server
 
+MATCHING = "COMFY_MATCHTYPE_V3"
+"""The type of what takes its type from what is connected to it."""
 SHORT = {
     "DiptychCreate": {"panel_width": 128},
     "KSampler": {"steps": 2},
@@ -42,6 +44,7 @@ def test_the_files_are_what_their_source_makes(info):
 
 @pytest.mark.parametrize("path", API_WORKFLOWS, ids=lambda path: path.name)
 def test_every_node_and_input_exists(info, path):
+    need_for(path)
     for key, node in load_workflow(path).items():
         assert node["class_type"] in info, f"node {key}"
         sections = info[node["class_type"]]["input"]
@@ -50,6 +53,24 @@ def test_every_node_and_input_exists(info, path):
         given = {name.partition(".")[0] for name in node["inputs"]}
         assert given <= known, f"node {key} ({node['class_type']})"
         assert set(sections.get("required", {})) <= given, f"node {key} ({node['class_type']})"
+
+
+@pytest.mark.parametrize("path", API_WORKFLOWS, ids=lambda path: path.name)
+def test_every_link_joins_an_output_to_an_input_of_its_type(info, path):
+    need_for(path)
+    workflow = load_workflow(path)
+    for key, node in workflow.items():
+        sections = info[node["class_type"]]["input"]
+        specs = {**sections.get("required", {}), **sections.get("optional", {})}
+        for name, value in node["inputs"].items():
+            spec = specs.get(name)
+            if spec is None or not isinstance(value, list):
+                continue  # of an input that takes any number of links
+            origin, slot = value
+            given = info[workflow[origin]["class_type"]]["output"][slot]
+            wanted = "COMBO" if isinstance(spec[0], list) else spec[0]
+            matches = set(wanted.split(",")) & {*given.split(","), "*"} or MATCHING in (given, wanted)
+            assert matches, f"{given} of node {origin} to {name}, {wanted}, of node {key}"
 
 
 @pytest.mark.parametrize("path", TINY_STACK_WORKFLOWS, ids=lambda path: path.name)

@@ -14,10 +14,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from PIL import Image, ImageFilter
+from PIL import Image, ImageDraw, ImageFilter
 
 from .browser import BROWSER, FLAGS
 from .help_scenes import SCENES, Scene
+from .help_scenes_found import FOUND_SCENES
 
 PACK = Path(__file__).resolve().parents[2]
 IMAGES = PACK / "web" / "docs" / "images"
@@ -27,6 +28,7 @@ LONGEST_SIDE = 900
 QUALITY = 82
 MARGIN = 24
 SUIT = (60, 190, 390, 512)
+HAIR = (152, 8, 302, 122)
 
 
 BUILD = """scene => {
@@ -139,6 +141,9 @@ def write_inputs(folder: Path) -> None:
     panel = photo.resize((512, round(512 * photo.height / photo.width / 16) * 16))
     edit = recoloured(panel)
     edit.save(folder / "edited.png")
+    found = Image.new("L", photo.size)
+    ImageDraw.Draw(found).ellipse(HAIR, 255)
+    found.save(folder / "found.png")
     for number, box in enumerate(((0, 0, 512, 512), (0, 0, 480, 360), (20, 0, 380, 480)), start=1):
         for place, whole in (("before", panel), ("after", edit)):
             (folder / "suits" / place).mkdir(parents=True, exist_ok=True)
@@ -173,12 +178,15 @@ def open_page() -> Iterator[Any]:
 def main(wanted: list[str]) -> None:
     IMAGES.mkdir(parents=True, exist_ok=True)
     with open_page() as page:
-        for name, scene in SCENES.items():
+        for name, scene in (SCENES | FOUND_SCENES).items():
             if wanted and name not in wanted:
                 continue
             taken = picture(page, scene)
             taken.thumbnail((LONGEST_SIDE, LONGEST_SIDE), Image.Resampling.LANCZOS)
             taken.save(IMAGES / f"{name}.webp", quality=QUALITY, method=6)
+    from icedit.workflows.source import carried
+
+    carried.main()
 
 
 if __name__ == "__main__":

@@ -42,7 +42,7 @@ def main() -> None:
     from icedit.private_host.environment import Environment
     from icedit.private_host.server import running_server
 
-    from workflows.source import models
+    from workflows.source import carried, models
     from workflows.source.edit import INSTRUCTION
 
     published = {
@@ -58,6 +58,7 @@ def main() -> None:
         shutil.copy(embedded.PICTURE, server.folder / "input" / "example.png")
         with comfy_page(server.url) as comfy:
             take(comfy, values)
+    carried.main()
 
 
 def take(comfy: ComfyPage, values: dict[str, str]) -> None:

@@ -12,8 +12,9 @@ PAGE_WORKFLOWS = sorted(WORKFLOWS.glob("*.json"))
 API_WORKFLOWS = sorted((WORKFLOWS / "api").glob("*.json"))
 EDIT_WORKFLOWS = [path for path in API_WORKFLOWS if path.name != "icedit_teach.json"]
 """Those that edit a picture; the other one trains on pairs."""
-TINY_STACK_WORKFLOWS = [path for path in EDIT_WORKFLOWS if path.name != "kontext_early_filter.json"]
-"""Those that edit on the tiny stack, which has no FLUX.1 Kontext."""
+NOT_TINY = ("kontext_early_filter.json", "icedit_say_where.json")
+TINY_STACK_WORKFLOWS = [path for path in EDIT_WORKFLOWS if path.name not in NOT_TINY]
+"""Those that edit on the tiny stack, which has no FLUX.1 Kontext and no SAM 3."""
 
 NODE_FOLDERS = sorted(
     path.parent.name

@@ -195,7 +195,7 @@ def edit(
     graph: Graph,
     models: Models,
     picture: dict[str, Any],
-    instruction: str | Port,
+    instruction: str | Link,
     add_sampler: Callable[[Graph, Prepared], Output],
 ) -> tuple[Node, Output]:
     """From the picture to the edited latent. `picture` are values of Create Diptych; that node is returned first."""
@@ -266,7 +266,7 @@ def _sampling(prepared: Prepared) -> dict[str, Any]:
     }
 
 
-def ksampler(graph: Graph, prepared: Prepared, seed: int | Port = SEED, seed_control: str = "randomize") -> Output:
+def ksampler(graph: Graph, prepared: Prepared, seed: int | Link = SEED, seed_control: str = "randomize") -> Output:
     """The edited latent from KSampler, which has room for its preview."""
     values = {**_sampling(prepared), "seed": seed}
     return graph.add("KSampler", graph.below(830), (400, 500), values=values, seed_control=seed_control)["LATENT"]

@@ -35,6 +35,11 @@ QWEN3_VL = {
     "url": f"{HUB}/Comfy-Org/Qwen3-VL/resolve/main/text_encoders/qwen3vl_4b_fp8_scaled.safetensors",
     "directory": "text_encoders",
 }
+SAM3 = {
+    "name": "sam3.1_multiplex_fp16.safetensors",
+    "url": f"{HUB}/Comfy-Org/sam3.1/resolve/main/checkpoints/sam3.1_multiplex_fp16.safetensors",
+    "directory": "checkpoints",
+}
 NORMAL_LORA = {
     "name": "icedit_normal_lora.safetensors",
     "url": f"{HUB}/RiverZ/normal-lora/resolve/main/pytorch_lora_weights.safetensors",

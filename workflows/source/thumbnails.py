@@ -1,14 +1,16 @@
 """Draws the pictures that the template browser shows: `python -m workflows.source.thumbnails` in the repository's root.
 
 Each shows the source photograph and how its workflow works. None shows an edit, which would need the real models.
+The browser takes JPEG files only. The WebP file beside each carries the workflow: dropped on the page, it opens.
 """
 
 from collections.abc import Callable
 from pathlib import Path
 from textwrap import fill
 
-from PIL import Image, ImageDraw, ImageFilter, ImageFont
+from PIL import Image, ImageChops, ImageDraw, ImageFilter, ImageFont
 
+from . import carried
 from .turns import INSTRUCTIONS
 
 FOLDER = Path(__file__).resolve().parent.parent
@@ -153,6 +155,35 @@ def _sizes(card: Card, photo: Image.Image) -> None:
     card.words(f"“{HAIR}”", (164, 318, 316, 68), 22)
 
 
+def _where(card: Card, photo: Image.Image) -> None:
+    """The picture, dimmed but for the hair, which a line surrounds."""
+    card.picture(photo, (32, 40, 220, 270))
+    dimmed = Image.blend(photo, Image.new("RGB", photo.size, "black"), 0.7)
+    width, height = photo.size
+    hair = [(0.32, 0.02), (0.52, 0.0), (0.62, 0.14), (0.6, 0.32), (0.5, 0.16), (0.4, 0.2), (0.36, 0.36), (0.28, 0.2)]
+    outline = [(round(x * width), round(y * height)) for x, y in hair]
+    mask = Image.new("L", photo.size)
+    ImageDraw.Draw(mask).polygon(outline, 255)
+    mask = mask.filter(ImageFilter.GaussianBlur(width / 60))
+    dimmed.paste(photo, (0, 0), mask)
+    inside = mask.point([0] * 129 + [255] * 127)
+    line = ImageChops.subtract(inside.filter(ImageFilter.MaxFilter(9)), inside)
+    dimmed.paste(GREEN, (0, 0), line)
+    card.picture(dimmed, (260, 40, 220, 270))
+    card.words("“hair”", (32, 330, 120, 56), 24)
+    card.words(f"“{HAIR}”", (166, 330, 314, 56), 22)
+
+
+def _grid(card: Card, photo: Image.Image) -> None:
+    for row, edit in enumerate(INSTRUCTIONS):
+        card.text((32, 34 + row * 122), f"“{edit}”", 17, TEXT)
+        for column in range(3):
+            left, top = 32 + column * 154, 58 + row * 122
+            chosen = (row, column) == (1, 2)
+            card.picture(_masked(photo), (left, top, 140, 78), GREEN if chosen else None, 8)
+            card.text((left + 70, top + 88), f"seed {42 + column}", 14, GREEN if chosen else FAINT, "mm")
+
+
 def _described(card: Card, photo: Image.Image) -> None:
     card.picture(photo, (32, 40, 220, 250))
     card.picture(_masked(photo), (260, 40, 220, 250), BLUE)
@@ -192,6 +223,8 @@ THUMBNAILS: dict[str, tuple[str, str, Callable[[Card, Image.Image], None]]] = {
     "icedit_early_filter": ("ICEdit Early Filter", "Six seeds tried, the best one finished", _candidates),
     "icedit_multi_turn": ("ICEdit Multi-Turn", "One edit after another, each on the last", _turns),
     "icedit_mixed_sizes": ("ICEdit Mixed Sizes", "Many pictures of any shape in one run", _sizes),
+    "icedit_say_where": ("ICEdit Say Where", "What may change is named in words", _where),
+    "icedit_grid": ("ICEdit Grid", "Instructions and seeds side by side", _grid),
     "icedit_text_to_image": ("ICEdit without Training", "Plain FLUX.1-dev, told what the picture shows", _described),
     "icedit_inversion": ("ICEdit Inversion", "Plain FLUX.1-dev, from the picture's own noise", _inverted),
     "icedit_teach": ("ICEdit Teach", "Your own kind of edit, learned from your pairs", _taught),
@@ -206,7 +239,10 @@ def main() -> None:
     for name, (title, subtitle, draw) in THUMBNAILS.items():
         card = Card(title, subtitle)
         draw(card, photo)
-        card.finished().save(FOLDER / f"{name}.jpg", quality=88)
+        finished = card.finished()
+        finished.save(FOLDER / f"{name}.jpg", quality=88)
+        finished.save(FOLDER / f"{name}.webp", quality=80, method=6)
+    carried.main()
 
 
 if __name__ == "__main__":

@@ -40,7 +40,7 @@ USE_NOTE = """## How to use
 before it are not run again: seeds stay as they are until you change them.
 
 **What no turn touched is still your picture's own pixels**, because `restore` is `blend`. To say where a turn may
-paint, connect a mask to its `region`.
+paint, connect a mask to its `region`. To say it in words, put **Region by Words** from the node library before it.
 
 More turns: copy one, connect it behind the last. Fewer: remove one or bypass it. The symbol in a turn's corner opens
 what is inside: steps, guidance, panels for wide pictures.

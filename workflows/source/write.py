@@ -4,13 +4,16 @@ import json
 import urllib.request
 from pathlib import Path
 
+from . import carried
 from .edit import icedit, icedit_early_filter, icedit_fast, icedit_moe
 from .graph import Graph, NodeInfo
+from .grid import icedit_grid
 from .mixed_sizes import icedit_mixed_sizes
 from .page import blueprint, page
 from .teach import icedit_teach
 from .text_to_image import icedit_inversion, icedit_text_to_image
 from .turns import icedit_multi_turn, turn_blueprint
+from .where import icedit_say_where, region_blueprint
 
 PACK = Path(__file__).resolve().parents[2]
 
@@ -21,11 +24,13 @@ WORKFLOWS = (
     icedit_early_filter,
     icedit_multi_turn,
     icedit_mixed_sizes,
+    icedit_say_where,
+    icedit_grid,
     icedit_text_to_image,
     icedit_inversion,
     icedit_teach,
 )
-BLUEPRINTS = (turn_blueprint,)
+BLUEPRINTS = (turn_blueprint, region_blueprint)
 
 
 def files(info: NodeInfo) -> dict[Path, str]:
@@ -58,6 +63,7 @@ def main() -> None:
     for path, content in files(info).items():
         (PACK / path).parent.mkdir(exist_ok=True)
         (PACK / path).write_text(content, encoding="utf-8")
+    carried.main()
 
 
 if __name__ == "__main__":
