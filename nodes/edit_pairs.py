@@ -67,6 +67,15 @@ class LoadEditPairs(io.ComfyNode):
                     tooltip="When pairs cannot be used. stop: say what is wrong with each. skip: go on without them "
                     "and say so in the report.",
                 ),
+                io.Int.Input(
+                    "crops",
+                    default=0,
+                    min=0,
+                    max=64,
+                    optional=True,
+                    tooltip="Random crops of each pair that are learned beside it, so that few pairs are not learned "
+                    "by heart. For less than some hundred pairs 5; each is encoded and kept on the disk.",
+                ),
             ],
             outputs=[
                 Pairs.Output(display_name="pairs", tooltip="For Train MoE-LoRA."),
@@ -79,9 +88,9 @@ class LoadEditPairs(io.ComfyNode):
 
     @classmethod
     def execute(
-        cls, sources, edited="", instruction="", panel_size=TRAINED_WIDTH, held_out=AUTOMATIC, on_problems=STOP
+        cls, sources, edited="", instruction="", panel_size=TRAINED_WIDTH, held_out=AUTOMATIC, on_problems=STOP, crops=0
     ) -> io.NodeOutput:
-        loaded = edit_pairs.load(sources, edited, instruction, PairSettings(panel_size, held_out, on_problems))
+        loaded = edit_pairs.load(sources, edited, instruction, PairSettings(panel_size, held_out, on_problems, crops))
         node_notes.show(cls, [loaded.report])
         return io.NodeOutput(loaded.pairs, loaded.report)
 

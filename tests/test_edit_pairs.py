@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 import torch
 from icedit.training.pairs.buckets import bucket_of, fitted
+from icedit.training.pairs.crops import Crop
 from PIL import Image
-from support.edit_pairs import every, load, picture, png
+from support.edit_pairs import every, inverted_png, load, picture, png
 
 
 @pytest.fixture
@@ -245,12 +246,48 @@ class TestHeldOut:
         assert "Held-out pairs show pictures that are trained on" in loaded.report
 
 
+class TestCrops:
+    def test_both_pictures_are_cut_alike_and_the_same_way_again(self, folders):
+        for number in range(20):
+            (folders[1] / f"{number:02}.png").write_bytes(inverted_png(number))
+        first, again = (load(*folders, crops=3, held_out=2).pairs for _ in range(2))
+        assert len(first) == 18 * 4
+        crops = [pair for pair in first if pair.id.startswith("07")]
+        for pair in crops:
+            source, edited = first.pictures(pair)
+            assert torch.allclose(source, 1 - edited, atol=0.02)
+            assert torch.equal(source, again.pictures(pair)[0])
+        sources = [first.pictures(pair)[0] for pair in crops]
+        assert not any(torch.equal(sources[0], other) for other in sources[1:])
+
+    def test_they_are_parts_of_the_picture_and_stay_large(self):
+        for number in range(200):
+            crop = Crop.random("x", number)
+            assert 0.88 <= crop.side <= 1
+            assert min(crop.top, crop.left) >= 0 and max(crop.top, crop.left) + crop.side <= 1
+            part = crop.of(torch.arange(50.0)[:, None, None].expand(50, 40, 3))
+            assert part.shape[0] == pytest.approx(crop.side * 50, abs=1)
+            assert part[0, 0, 0] == pytest.approx(crop.top * 50, abs=1)
+
+    def test_a_pair_is_drawn_as_often_as_without_and_none_is_held_out(self, folders):
+        loaded = load(*folders, crops=3, held_out=2)
+        plain = {pair.id: pair.weight for pair in load(*folders, held_out=2).pairs}
+        for id, weight in plain.items():
+            assert sum(pair.weight for pair in loaded.pairs if pair.id.startswith(id)) == pytest.approx(weight)
+        assert [pair.id for pair in loaded.pairs.held_out] == [p.id for p in load(*folders, held_out=2).pairs.held_out]
+        assert "18 pairs to train on, 2 held out" in loaded.report
+        assert "each of them also in 3 random crops" in loaded.report
+        with pytest.raises(ValueError, match="crops is -1"):
+            load(*folders, crops=-1)
+
+
 class TestFingerprint:
     def test_it_stays_and_changes_with_everything(self, folders):
         seen = [load(*folders).pairs.fingerprint]
         assert load(*folders).pairs.fingerprint == seen[0]
         seen.append(load(*folders, held_out=3).pairs.fingerprint)
         seen.append(load(*folders, panel_size=128).pairs.fingerprint)
+        seen.append(load(*folders, crops=1).pairs.fingerprint)
         (folders[1] / "00.png").write_bytes(png(999))
         seen.append(load(*folders).pairs.fingerprint)
         (folders[1] / "00.txt").write_text("something else")
@@ -259,7 +296,7 @@ class TestFingerprint:
             (folder / "01.png").rename(folder / "1.png")
         (folders[1] / "01.txt").rename(folders[1] / "1.txt")
         seen.append(load(*folders).pairs.fingerprint)
-        assert len(set(seen)) == 6
+        assert len(set(seen)) == 7
 
 
 class TestBuckets:

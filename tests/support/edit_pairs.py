@@ -7,7 +7,7 @@ import numpy as np
 from icedit.host.edit_pairs import EditPictureReader
 from icedit.training.pairs.load import PairSettings, load_pairs
 from icedit.training.pairs.sources import read_listing
-from PIL import Image
+from PIL import Image, ImageOps
 
 
 def write_pairs(folder: Path, count: int = 4, instruction: str = "make it red\ncolour it red") -> tuple[Path, Path]:
@@ -40,3 +40,10 @@ def load(sources, edited=None, within=None, instruction="", **settings):
 
 def every(pairs):
     return sorted((*pairs.pairs, *pairs.held_out), key=lambda pair: pair.id)
+
+
+def inverted_png(seed: int) -> bytes:
+    """The picture of that seed with 255 minus each value."""
+    file = io.BytesIO()
+    ImageOps.invert(picture(seed)).save(file, "PNG")
+    return file.getvalue()

@@ -2,7 +2,7 @@
 
 import hashlib
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Protocol
@@ -10,6 +10,7 @@ from typing import Protocol
 from torch import Tensor
 
 from .buckets import SNAP, bucket_of, fitted
+from .crops import WHOLE, Crop
 from .held_out import AUTOMATIC, held_out_ids, shared_with_training
 from .listing import ListedPair, PairListing, PairProblem, ProblemKind, Stored, described
 from .pair import EditPair, EditPairs
@@ -49,17 +50,21 @@ class PairSettings:
         panel_size: the side of a square panel; others get about its area.
         held_out: pairs that are not trained on; AUTOMATIC takes a tenth, at most 8.
         on_problems: what to do about pairs that cannot be used.
+        crops: random crops of each pair that are learned beside it.
     """
 
     panel_size: int = 512
     held_out: int = AUTOMATIC
     on_problems: str = STOP
+    crops: int = 0
 
     def __post_init__(self) -> None:
         if self.panel_size < SNAP:
             raise ValueError(f"panel_size is {self.panel_size}, expected at least {SNAP}.")
         if self.held_out < AUTOMATIC:
             raise ValueError(f"held_out is {self.held_out}, expected a number of pairs, or -1 for a tenth of them.")
+        if self.crops < 0:
+            raise ValueError(f"crops is {self.crops}, expected 0 or more.")
         if self.on_problems not in (STOP, SKIP):
             raise ValueError(f"on_problems is {self.on_problems!r}, expected {STOP} or {SKIP}.")
 
@@ -96,6 +101,8 @@ def load_pairs(
         raise ValueError("There is no pair in the list.")
     pairs = _edit_pairs(seen, reader, settings)
     notes = list(listing.notes)
+    if settings.crops:
+        notes.append(f"each of them also in {settings.crops} random crops")
     if shared_with_training(seen, {pair.id for pair in pairs.held_out}):
         notes.append(
             "Held-out pairs show pictures that are trained on with other edits: all pairs share their pictures."
@@ -150,23 +157,37 @@ def _unique(seen: list[SeenPair]) -> tuple[list[SeenPair], list[PairProblem]]:
 
 
 def _edit_pairs(seen: list[SeenPair], reader: PictureReader, settings: PairSettings) -> EditPairs:
-    pairs = {one.row.id: EditPair(one.row.id, one.row.instructions, one.row.task, one.row.weight) for one in seen}
     out = held_out_ids(seen, settings.held_out)
-    rows = {one.row.id: one.row for one in seen}
-    buckets = {one.row.id: one.bucket for one in seen}
+    trained: list[EditPair] = []
+    held_out: list[EditPair] = []
+    shown: dict[str, tuple[SeenPair, Crop]] = {}
+    for one in seen:
+        crops = 0 if one.row.id in out else settings.crops
+        pairs = list(_with_crops(one.row, crops))
+        shown |= {pair.id: (one, crop) for pair, crop in pairs}
+        (held_out if one.row.id in out else trained).extend(pair for pair, _ in pairs)
 
     def read(pair: EditPair) -> tuple[Tensor, Tensor]:
-        row = rows[pair.id]
-        source, edited = (fitted(_picture(stored, reader), buckets[pair.id]) for stored in (row.source, row.edited))
+        one, crop = shown[pair.id]
+        pictures = (_picture(stored, reader) for stored in (one.row.source, one.row.edited))
+        source, edited = (fitted(crop.of(picture), one.bucket) for picture in pictures)
         return source, edited
 
     return EditPairs(
-        pairs=tuple(pair for id, pair in pairs.items() if id not in out),
-        held_out=tuple(pair for id, pair in pairs.items() if id in out),
-        buckets=buckets,
+        pairs=tuple(trained),
+        held_out=tuple(held_out),
+        buckets={id: one.bucket for id, (one, _) in shown.items()},
         read=read,
-        fingerprint=_fingerprint(seen, out),
+        fingerprint=_fingerprint(seen, out, settings.crops),
     )
+
+
+def _with_crops(row: ListedPair, crops: int) -> Iterator[tuple[EditPair, Crop]]:
+    """A pair and so many crops of it, which together are drawn as often as it alone would be."""
+    weight = row.weight / (1 + crops)
+    yield EditPair(row.id, row.instructions, row.task, weight), WHOLE
+    for number in range(1, crops + 1):
+        yield EditPair(f"{row.id} [crop {number}]", row.instructions, row.task, weight), Crop.random(row.id, number)
 
 
 def _picture(stored: Stored, reader: PictureReader) -> Tensor:
@@ -176,8 +197,8 @@ def _picture(stored: Stored, reader: PictureReader) -> Tensor:
         raise ValueError(f"The picture {stored.name!r} cannot be read any more: {error.strerror or error}.") from error
 
 
-def _fingerprint(seen: list[SeenPair], out: set[str]) -> str:
-    digest = hashlib.sha256()
+def _fingerprint(seen: list[SeenPair], out: set[str], crops: int) -> str:
+    digest = hashlib.sha256(f"{crops} crops".encode() if crops else b"")
     for one in seen:
         row = one.row
         facts = (row.id, row.instructions, row.task, row.weight, one.bucket, one.hashes, row.id in out)

@@ -27,7 +27,8 @@ class SeenPair:
 def loaded_report(pairs: EditPairs, seen: list[SeenPair], notes: Sequence[str], problems: Sequence[PairProblem]) -> str:
     """What was read, on which panels, and what was left out and why."""
     texts = sum(len(one.row.instructions) for one in seen)
-    lines = [f"{len(pairs)} pairs to train on, {len(pairs.held_out)} held out, {texts} instructions"]
+    trained = len(seen) - len(pairs.held_out)
+    lines = [f"{trained} pairs to train on, {len(pairs.held_out)} held out, {texts} instructions"]
     counts = Counter(one.bucket for one in seen).most_common()
     lines.append("panels: " + ", ".join(f"{width} x {height} ({count})" for (height, width), count in counts))
     tasks = Counter(one.row.task for one in seen if one.row.task).most_common()
