@@ -91,13 +91,14 @@ class Elsewhere:
     """A client of a server that runs others' prompts, so many times that it is asked."""
 
     address = "http://a"
+    prompts = frozenset({"own"})
 
     def __init__(self, times):
         self.times = times
 
-    async def works_for_others(self):
+    async def queue(self):
         self.times -= 1
-        return self.times >= 0
+        return ["another's"] if self.times >= 0 else ["own"], ["own"]
 
 
 def test_a_server_that_works_for_others_is_waited_for():
