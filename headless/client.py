@@ -78,6 +78,9 @@ class ComfyClient:
             by `ServerAddress.of`.
         upload_type: the server's folder for uploaded pictures, input or temp.
         retry_seconds: the waits before each try to reach the server again (default: following.RETRY_SECONDS).
+
+    Attributes:
+        prompts: those of its runs that have not ended or were taken back.
     """
 
     def __init__(
@@ -90,7 +93,7 @@ class ComfyClient:
         self._connection = Connection(server)
         self._upload_type = upload_type
         self._uploads = f"icedit-{uuid.uuid4().hex[:8]}"
-        self._queued: set[str] = set()
+        self.prompts: set[str] = set()
 
     async def __aenter__(self) -> "ComfyClient":
         self._connection.open()
@@ -114,23 +117,15 @@ class ComfyClient:
         """
         await following.queue_of(self._connection)
 
-    async def works_for_others(self) -> bool:
-        """Whether the server runs a prompt that this client has not queued.
+    async def queue(self) -> tuple[list[str], list[str]]:
+        """The ids of the prompts that the server runs, and of those that wait.
 
         Raises:
             ComfyError: as for check.
         """
         queue = await following.queue_of(self._connection)
-        return any(prompt not in self._queued for _, prompt in queued(queue, following.QUEUE_PARTS[0]))
-
-    async def is_rid_of_work(self) -> bool:
-        """Whether the server has nothing more of what this client has queued and taken back.
-
-        Raises:
-            ComfyError: as for check.
-        """
-        queue = await following.queue_of(self._connection)
-        return not any(prompt in self._queued for part in following.QUEUE_PARTS for _, prompt in queued(queue, part))
+        running, waiting = ([prompt for _, prompt in queued(queue, part)] for part in following.QUEUE_PARTS)
+        return running, waiting
 
     async def upload_picture(self, path: Path) -> str:
         """Upload a file; returns the name to give to picture widgets.
@@ -217,15 +212,15 @@ class ComfyClient:
         async with following.Follower(self._connection, report, self._retry_seconds) as follower:
             try:
                 prompt_id = await self._queue(workflow, follower.listener, prompt_id)
-                self._queued.add(prompt_id)
+                self.prompts.add(prompt_id)
                 outputs = await follower.outputs_of(prompt_id)
             except asyncio.CancelledError:
                 await self._take_back(prompt_id)
                 raise
             except ComfyError:
-                self._queued.discard(prompt_id)
+                self.prompts.discard(prompt_id)
                 raise
-        self._queued.discard(prompt_id)
+        self.prompts.discard(prompt_id)
         return RunResult(prompt_id, _pictures(outputs, workflow), outputs, follower.seconds)
 
     async def download(self, picture: SavedPicture) -> bytes:

@@ -7,8 +7,15 @@ import time
 
 import pytest
 from icedit.headless.cli import main
+from icedit.headless.errors import ComfyError
+from icedit.headless.many import ray_run
+from icedit.headless.many.limits import FailuresInARow
+from icedit.headless.many.manifest import Problems, read_manifest
+from icedit.headless.many.plan import ManifestSettings, make_plan
+from icedit.headless.many.results import opened_results
+from icedit.headless.many.run import ManifestRun
 from support.many import arguments, known, made_once, manifest_of
-from support.workflows import PACK
+from support.workflows import PACK, WORKFLOWS
 
 
 def test_without_ray_one_sentence_says_what_to_install(tmp_path, monkeypatch, capsys):
@@ -17,6 +24,29 @@ def test_without_ray_one_sentence_says_what_to_install(tmp_path, monkeypatch, ca
     assert main(given) == 2
     assert "Error: --ray takes the package ray: pip install -r " in capsys.readouterr().err
     assert (PACK / "headless" / "requirements-ray.txt").is_file()
+
+
+def test_failures_of_servers_on_ray_end_the_run_and_those_of_pictures_do_not(tmp_path):
+    manifest = read_manifest(manifest_of(tmp_path, 6), (), Problems())
+    plan = make_plan(manifest, ManifestSettings(str(WORKFLOWS / "api" / "icedit.json"), False), Problems())
+    told = []
+    with opened_results(tmp_path / "out", {}, manifest.rows, False) as results:
+        run, in_a_row = ManifestRun(manifest, plan, results), FailuresInARow(2)
+
+        def keep(number, **values):
+            answer = {"row": manifest.rows[number].to_json(), "picture": b"", "how": "", "error": "", "left": False}
+            ray_run._keep({**answer, "servers": True, **values}, run, told.append, in_a_row)
+
+        keep(0, error="it cannot be read", servers=False)
+        keep(1, error="it cannot be read", servers=False)
+        keep(2, error="CUDA error")
+        how = {"suffix": ".png", "seed": 1, "score": None, "seconds": 1.0, "server": "http://a"}
+        keep(3, picture=b"made", how=json.dumps(how))
+        keep(4, error="CUDA error")
+        with pytest.raises(ComfyError, match="The last 2 edits all failed for the same reason"):
+            keep(5, error="CUDA error")
+    assert told == [False, False, False, True, False]
+    assert len(results.done) == 6
 
 
 @pytest.mark.server

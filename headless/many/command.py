@@ -50,6 +50,19 @@ def add_manifest_options(parser: argparse.ArgumentParser) -> None:
         help="the id of the node whose picture is kept (default: the first Save Image of the workflow)",
     )
     many.add_argument(
+        "--ray",
+        nargs="?",
+        const=LOCAL,
+        metavar="ADDRESS",
+        help="work on a Ray cluster, or on this machine by a local Ray: one actor for each --server, or for each GPU "
+        "with a ComfyUI of its own; all machines must see the pictures at the same paths",
+    )
+    many.add_argument("--actors", type=int, metavar="N", help="how many of them (default: as said at --ray)")
+    _add_limits_and_shards(many)
+
+
+def _add_limits_and_shards(many: argparse._ArgumentGroup) -> None:
+    many.add_argument(
         "--time-limit",
         type=float,
         metavar="SECONDS",
@@ -68,15 +81,6 @@ def add_manifest_options(parser: argparse.ArgumentParser) -> None:
         help="at the end also write all edits into shards with source, result and instruction inside, in the folder "
         "shards of the results: parquet tables, or web datasets",
     )
-    many.add_argument(
-        "--ray",
-        nargs="?",
-        const=LOCAL,
-        metavar="ADDRESS",
-        help="work on a Ray cluster, or on this machine by a local Ray: one actor for each --server, or for each GPU "
-        "with a ComfyUI of its own; all machines must see the pictures at the same paths",
-    )
-    many.add_argument("--actors", type=int, metavar="N", help="how many of them (default: as said at --ray)")
 
 
 def check_manifest_options(options: argparse.Namespace, refuse: Callable[[str], object]) -> None:

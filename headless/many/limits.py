@@ -99,12 +99,24 @@ async def _hangs(client: ComfyClient, life: SignsOfLife, limit: TimeLimit) -> bo
     if life.hung or seconds is None or time.monotonic() - life.last <= seconds:
         return life.hung
     try:
-        elsewhere = await client.works_for_others()
+        running, _ = await client.queue()
     except ComfyError:
-        elsewhere = False
-    if elsewhere:
-        life.sign()
-    return not elsewhere
+        return True
+    if client.prompts.issuperset(running):
+        return True
+    # It works for others first.
+    life.sign()
+    return False
+
+
+async def is_rid_of_work(client: ComfyClient) -> bool:
+    """Whether a server has nothing more of what was taken back from it.
+
+    Raises:
+        ComfyError: it does not answer.
+    """
+    running, waiting = await client.queue()
+    return client.prompts.isdisjoint((*running, *waiting))
 
 
 class FailuresInARow:

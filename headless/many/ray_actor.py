@@ -135,9 +135,9 @@ class EditActor:
     async def _watched(self, client: Any, row: Any) -> Any:
         from icedit.headless.errors import UnreachableError
         from icedit.headless.many.edit import make_picture
-        from icedit.headless.many.limits import unless_it_hangs
+        from icedit.headless.many.limits import is_rid_of_work, unless_it_hangs
 
-        if client in self._hung and not await client.is_rid_of_work():
+        if client in self._hung and not await is_rid_of_work(client):
             raise UnreachableError(f"{client.address} does not go on with its work.")
         self._hung.discard(client)
         life = self._lives[client]

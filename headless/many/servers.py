@@ -11,7 +11,7 @@ from ..client import ComfyClient, NodeProgress
 from ..errors import ComfyError, HangingError, ManifestError, RemovedError, UnreachableError, UnreadableSourceError
 from ..following import WAITING
 from .edit import make_picture
-from .limits import FailuresInARow, SignsOfLife, TimeLimit, unless_it_hangs
+from .limits import FailuresInARow, SignsOfLife, TimeLimit, is_rid_of_work, unless_it_hangs
 from .run import ManifestRun
 from .work import LOST_LIMIT, OpenEdit, ServerState, Work
 
@@ -70,7 +70,7 @@ class ServersRun:
         while not work.finished.is_set():
             try:
                 # What it hung on may still be there, and would hold up everything behind it.
-                ready = await client.is_rid_of_work() or not state.hung
+                ready = await is_rid_of_work(client) or not state.hung
             except ComfyError as error:
                 log.warning("%s is left out: %s", state.name, error)
                 ready = False
