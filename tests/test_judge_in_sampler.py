@@ -94,3 +94,36 @@ def test_a_server_that_fails_leaves_the_choice_to_the_pixels(host, edit, monkeyp
     assert "refuses access (403)" in report
     assert '"pixels"' in report
     assert CANARY not in report
+
+
+def editscore(host, server):
+    settings = {"checks": True, "swap_order": True, "parallel": 1, "style": "EditScore"}
+    return host.call("EditJudgeEndpoint", base_url=server.url, model="m", **settings)[0]
+
+
+@pytest.mark.parametrize(
+    "first", ['{"reasoning": "x", "score": [3, 25]}', '{"reasoning": "score: [25, 25]", "score": ']
+)
+def test_editscore_marks_decide_and_an_answer_that_cannot_be_read_does_not(host, edit, first):
+    answers = [first, '{"reasoning": "x", "score": [25, 2]}', '{"score": [5, 25]}', '{"score": [5, 25]}']
+    with ChatServer(lambda number, _: says(answers[number])) as server:
+        seed, report = filtered(host, edit, editscore(host, server))
+    assert seed == 6
+    assert "success 5, overediting 25, naturalness 5, artifacts 25 of 25" in report
+    scores = [candidate["verdicts"][0]["score"] for candidate in json.loads(report)["pictures"][0]["candidates"]]
+    assert scores[1] == 2.0
+    assert ("0 of 1 votes give marks" in report) == (scores[0] is None)
+
+
+def test_where_no_answer_can_be_read_the_pixels_choose(host, edit):
+    with ChatServer(lambda *_: says("Both are perfect: 25 of 25!")) as server:
+        _, report = filtered(host, edit, editscore(host, server))
+    assert json.loads(report)["pictures"][0]["looks"][0]["judge"] == "pixels"
+
+
+def test_an_edit_with_high_marks_ends_the_search(host, edit):
+    with ChatServer(lambda *_: says('{"score": [22, 24]}')) as server:
+        seed, report = filtered(host, edit | {"stop_early": True}, editscore(host, server))
+        assert len(server.calls) == 2
+    assert seed == 5
+    assert "It passed every check" in report

@@ -137,6 +137,23 @@ def test_the_lora_changes_what_the_model_says(host, monkeypatch, save):
     assert judge.compare(question, *edits, lambda: None).answers != said[0]
 
 
+def test_a_quantized_model_takes_the_lora_too(host, monkeypatch, save):
+    pytest.importorskip("comfy.text_encoders.qwen3vl", reason="this ComfyUI has no Qwen3-VL")
+    clip = tiny_vlm.load_qwen(monkeypatch, script=["ANS", "WER", ":", " ", "1"], quantized=True)
+    name = "language_model.layers.2.mlp.down_proj"
+    assert not isinstance(weight(clip, name), torch.nn.Linear), "this host's quantized layers are none"
+    question = Question(photograph(0, 48, 64), "x")
+    edits = [Candidate(seed, photograph(seed, 48, 64)) for seed in (1, 2)]
+    loud = save({key: tensor * 30 for key, tensor in peft_file(clip, [name]).items()}, folder="loud")
+    said = []
+    for lora_name in ("None", loud):
+        judge = load(host, clip, lora_name)
+        monkeypatch.setattr(judge.ask.__globals__["text_generation"], "MAX_TOKENS", 8)
+        said.append(judge.compare(question, *edits, lambda: None).answers)
+    assert said[0] == ("ANSWER: 1",)
+    assert said[1] != said[0]
+
+
 def foreign_key(tensors):
     return tensors | {"base_model.model.model.language_model.layers.7.mlp.up_proj.lora_A.weight": torch.ones(2, 16)}
 

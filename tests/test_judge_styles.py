@@ -225,7 +225,7 @@ def test_one_picture_with_its_names_for_servers_that_take_only_one():
 
 
 @pytest.mark.host
-def test_the_node_reads_the_wording_from_the_input_folder_only(host):
+def test_the_node_reads_the_wording_from_the_input_folder_only(host, caplog):
     from pathlib import Path
 
     import folder_paths
@@ -237,7 +237,10 @@ def test_the_node_reads_the_wording_from_the_input_folder_only(host):
     (folder / "large.txt").write_text("x" * 70_000, encoding="utf-8")
     (folder / "latin.txt").write_bytes(b"[following] \xe4")
     settings = {"base_url": "http://localhost:1/v1", "model": "m", "checks": True, "swap_order": True}
-    (judge,) = host.call("EditJudgeEndpoint", **settings, style="EditScore", votes=2, wording="mine.txt")
+    with caplog.at_level("INFO"):
+        (judge,) = host.call("EditJudgeEndpoint", **settings, style="EditScore", votes=2, wording="mine.txt")
+    # Before anything is sampled.
+    assert "Judging 6 candidates of 512 x 512, 2 kept for a second look: at most 32 questions" in caplog.text
     assert (judge.name, judge.votes) == ("EditScore by m at http://localhost:1/v1/chat/completions", 2)
     assert judge.wording.parts["quality"] == "Rate the picture."
     for name, said in (

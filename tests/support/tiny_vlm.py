@@ -13,8 +13,13 @@ STOP = 151645
 WORDS = ("source", "edit", "answer", "is", "the", "picture", "instruction", "make", "grey", "which", "better", "1", "2")
 
 
-def load_qwen(monkeypatch: Any, script: list[str] | None = None, clip_type: str = "STABLE_DIFFUSION") -> Any:
-    """A host CLIP object with random weights, or one whose every answer is the tokens of `script`, each used once."""
+def load_qwen(
+    monkeypatch: Any, script: list[str] | None = None, clip_type: str = "STABLE_DIFFUSION", quantized: bool = False
+) -> Any:
+    """A host CLIP object with random weights, or one whose every answer is the tokens of `script`, each used once.
+
+    `quantized`: the language model's layers in float8 with a scale, as the published file has them.
+    """
     import comfy.ops
     import comfy.sd
     from comfy.text_encoders import qwen3vl
@@ -27,6 +32,8 @@ def load_qwen(monkeypatch: Any, script: list[str] | None = None, clip_type: str 
     if script is not None:
         _speak(weights, _tokens(script))
     saved = {_file_key(name): value for name, value in weights.items()}
+    if quantized:
+        _quantize(saved)
     kind = getattr(comfy.sd.CLIPType, clip_type)
     return comfy.sd.load_text_encoder_state_dicts([saved], clip_type=kind, model_options=options)
 
@@ -73,6 +80,15 @@ def _file_key(name: str) -> str:
     if name.startswith("model.lm_head."):
         return name.removeprefix("model.")
     return name.replace("model.", "model.language_model.", 1) if name.startswith("model.") else f"model.{name}"
+
+
+def _quantize(saved: dict[str, Tensor]) -> None:
+    for key in [key for key in saved if ".layers." in key and key.endswith("_proj.weight")]:
+        scale = saved[key].abs().max().clamp(min=1e-6) / 400.0
+        saved[key] = (saved[key] / scale).to(torch.float8_e4m3fn)
+        layer = key.removesuffix(".weight")
+        saved[f"{layer}.weight_scale"] = scale
+        saved[f"{layer}.comfy_quant"] = torch.tensor(list(b'{"format": "float8_e4m3fn"}'), dtype=torch.uint8)
 
 
 def _tokens(script: list[str]) -> list[int]:
