@@ -15,7 +15,13 @@ RAY = "headless/requirements-ray.txt"
 TRAIN = "import os, runpy, sys; sys.path[0] = '..'; here = os.path.basename(os.getcwd()); "
 TRAIN += "runpy.run_module(here + '.mini.train', run_name='__main__')"
 
-PAGE_TESTS = ("tests/test_page.py", "tests/test_page_runs.py", "tests/test_help_page.py", "tests/test_page_pick.py")
+PAGE_TESTS = (
+    "tests/test_page.py",
+    "tests/test_page_runs.py",
+    "tests/test_page_results.py",
+    "tests/test_page_pick.py",
+    "tests/test_help_page.py",
+)
 # Two processes, each with its own ComfyUI: the tests of one file share its server. More want too much memory.
 SIDE_BY_SIDE = ("-n", "2", "--dist", "loadfile")
 

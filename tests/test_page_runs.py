@@ -26,6 +26,7 @@ SHORT = {
     "KSampler": {"steps": 2},
     "InContextInversion": {"steps": 2},
     "LoadEditPairs": {"panel_size": 64},
+    "EditVariations": {"seeds": 1},
     "TrainMoELoRA": {"steps": 2, "rank": 2, "experts": 2},
     FILTER: {"seed": 11, "control_after_generate": "increment", "steps": 4, "candidates": 3, "probe_steps": 1},
 }
@@ -217,7 +218,10 @@ def test_what_is_painted_on_the_picture_alone_changes(comfy, server):
     assert not changed.any()
 
 
-@pytest.mark.parametrize("path", PAGE_WORKFLOWS, ids=lambda path: path.name)
+# SAM 3 is too large for a test.
+@pytest.mark.parametrize(
+    "path", [path for path in PAGE_WORKFLOWS if path.stem != "icedit_say_where"], ids=lambda path: path.name
+)
 def test_what_a_run_adds_to_nodes_has_its_room(comfy, server, path):
     need_for(path)
     # The folder that the workflow for training names.
