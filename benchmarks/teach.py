@@ -113,6 +113,8 @@ class School:
 class PeakMemory:
     """How far the process grew within; `more_mb` afterwards."""
 
+    more_mb: int
+
     def __enter__(self) -> "PeakMemory":
         import psutil
 

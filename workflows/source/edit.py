@@ -296,7 +296,7 @@ def restored(graph: Graph, models: Models, picture: Node, latent: Output, restor
     return graph.add(
         "DecodeRightHalf",
         graph.below(1300),
-        (400, 220),
+        (400, 300),
         values={
             "samples": latent,
             "vae": models.vae,

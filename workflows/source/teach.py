@@ -32,7 +32,7 @@ def icedit_teach(info: NodeInfo) -> Graph:
     pairs = graph.add(
         "LoadEditPairs",
         graph.below(420),
-        (340, 320),
+        (340, 420),
         values={"sources": f"{NAME}/before", "edited": f"{NAME}/after"},
     )
     training = graph.add(
