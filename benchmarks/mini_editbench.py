@@ -46,7 +46,7 @@ class Stack:
         import folder_paths
 
         for kind in MODELS.iterdir():
-            folder_paths.add_model_folder_path(kind.name, str(kind), is_default=True)
+            folder_paths.add_model_folder_path(kind.name, str(kind))
         (base,) = host.call("UNETLoader", unet_name="mini_fill.safetensors", weight_dtype="default")
         (lora,) = host.call("LoraLoaderModelOnly", model=base, lora_name="mini_lora.safetensors", strength_model=1.0)
         models = {"base": base, "LoRA": lora}

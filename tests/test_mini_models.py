@@ -22,7 +22,7 @@ def mini(host):
     import folder_paths
 
     for kind in MODELS.iterdir():
-        folder_paths.add_model_folder_path(kind.name, str(kind), is_default=True)
+        folder_paths.add_model_folder_path(kind.name, str(kind))
     return host
 
 
