@@ -102,7 +102,10 @@ class EditGrid(io.ComfyNode):
         edits = [checked_image(image, "images") for image in images]
         rounds = {len(edit) for edit in edits}
         if len(rounds) > 1:
-            raise ValueError(f"images holds batches of {sorted(rounds)} pictures, expected as many in each.")
+            raise ValueError(
+                f"images holds batches of {sorted(rounds)} pictures, expected as many in each. Connect one result "
+                "for each edit of Edit Variations."
+            )
         (width,) = cell_width
         grids = [
             draw_grid(grid_cells([edit[row] for edit in edits], instruction, seed), width) for row in range(*rounds)

@@ -2,6 +2,7 @@
 // mouse and keys, and a press writes the seed into the widget picked. The next run finishes that one.
 import { app } from '../../scripts/app.js'
 import { api } from '../../scripts/api.js'
+import { outputOf } from './graph.js'
 import { connected, setWidgets, tell, widgetOf } from './menu.js'
 
 const SAMPLERS = ['EarlyFilterSampler', 'EarlyFilterSamplerAdvanced']
@@ -52,10 +53,6 @@ app.registerExtension({
 
 function allNodes(graph) {
   return (graph?._nodes ?? []).flatMap((node) => [node, ...(node.subgraph ? allNodes(node.subgraph) : [])])
-}
-
-function outputOf(node) {
-  return app.nodeOutputs?.[node.graph?.isRootGraph === false ? `${node.graph.id}:${node.id}` : node.id]
 }
 
 /** Show what a run of the node has told: its candidates, or nothing where the judge chose. */

@@ -1,6 +1,7 @@
 // Pinning a candidate of the early filter: its seed becomes the sampler's, the filter is bypassed, and the next run is
 // what a plain KSampler makes of that seed. A button on the sampler lists the candidates, the opened picture's first.
 import { app } from '../../scripts/app.js'
+import { outputOf } from './graph.js'
 import { addButton, connected, setWidgets, showMenu, tell, widgetOf } from './menu.js'
 
 const SAMPLERS = ['EarlyFilterSampler', 'EarlyFilterSamplerAdvanced']
@@ -60,10 +61,6 @@ function openedOf(node) {
   if (!picture?.src || images.length < 2) return undefined
   const name = new URL(picture.src).searchParams.get('filename')
   return candidates[images.findIndex((shown) => shown.filename === name)]
-}
-
-function outputOf(node) {
-  return app.nodeOutputs?.[node.graph?.isRootGraph === false ? `${node.graph.id}:${node.id}` : node.id]
 }
 
 function pin(node, seed) {
