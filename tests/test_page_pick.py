@@ -68,6 +68,14 @@ def seeds(comfy):
     return [candidate["seed"] for candidate in output(comfy, FILTER)["icedit_candidates"]]
 
 
+def note(comfy):
+    """What the sampler has told the user on itself."""
+    kind = f"n => n.type === '{FILTER}'"
+    return comfy.evaluate(
+        f"() => window.app.graph._nodes.find({kind}).widgets.find(w => w.name === '$$node-text-preview')?.value ?? ''"
+    )
+
+
 def checked(comfy):
     return [radio.get_attribute("data-seed") for radio in comfy.page.locator(f"{RADIO}[aria-checked='true']").all()]
 
@@ -102,6 +110,7 @@ def test_a_click_and_run_finish_that_candidate(shown, server):
     comfy = shown
     before = seeds(comfy)
     assert (spent(comfy), checked(comfy)) == (3, [])
+    assert "Click a candidate" in note(comfy)
     widths = comfy.evaluate(f"() => [...document.querySelectorAll(`{RADIO} img`)].map(image => image.naturalWidth)")
     assert len(widths) == 3 and min(widths) > 0
     check_keys(comfy)
@@ -109,6 +118,7 @@ def test_a_click_and_run_finish_that_candidate(shown, server):
     comfy.run()
     # Its three steps that were left, and one to see whether the model is still the same.
     assert (spent(comfy), saved(comfy, server).std() > 1) == (4, True)
+    assert note(comfy) == ""
     # The page's control has changed the seed at the widget, and the choice is still among the same.
     assert seeds(comfy) == before
     assert comfy.page.locator(f"{RADIO}[data-finished='true']").get_attribute("data-seed") == before[1]
