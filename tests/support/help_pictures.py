@@ -46,6 +46,7 @@ BUILD = """scene => {
       widget.value = value
       widget.callback?.(value)
     }
+    node.properties.scene = key
     made[key] = node
   }
   for (const [key, want] of Object.entries(scene))
@@ -60,7 +61,9 @@ BUILD = """scene => {
   canvas.setDirty(true, true)
 }"""
 QUEUE = "async () => await window.app.queuePrompt(0)"
-BOUNDS = """() => window.app.graph._nodes.map(node => Array.from(node.boundingRect ?? node.getBounding()))"""
+BOUNDS = """() => Object.fromEntries(window.app.graph._nodes.map(
+  node => [node.properties.scene, Array.from(node.boundingRect ?? node.getBounding())]
+))"""
 HISTORY = """async () => Object.values(await (await fetch('/history')).json()).map(prompt => prompt.status)"""
 
 
@@ -77,7 +80,7 @@ def picture(page: Any, scene: Scene) -> Image.Image:
     page.evaluate("() => window.app.canvas.setDirty(true, true)")
     page.mouse.move(1800, 1100)
     page.wait_for_timeout(700)
-    shown = [box for box, node in zip(page.evaluate(BOUNDS), scene.nodes.values(), strict=True) if node.shown]
+    shown = [box for key, box in page.evaluate(BOUNDS).items() if scene.nodes[key].shown]
     left, top = (min(box[axis] for box in shown) - MARGIN for axis in (0, 1))
     right, bottom = (max(box[axis] + box[axis + 2] for box in shown) + MARGIN for axis in (0, 1))
     clip = {"x": left, "y": top, "width": right - left, "height": bottom - top}

@@ -186,14 +186,14 @@ SCENES = {
     ),
     "EarlyFilterSamplerPick": Scene(
         HIDDEN | {
-            "sampler": Node("EarlyFilterSampler", (120, 100), (400, 860), SETTINGS | {"choose": "me"}, SAMPLED),
+            "sampler": Node("EarlyFilterSampler", (230, 100), (400, 860), SETTINGS | {"choose": "me"}, SAMPLED),
             "decode": Node(
                 "DecodeRightHalf", (FARTHER, 1200), (270, 160), {},
                 {"samples": ("sampler", "latent"), "vae": ("vae", "VAE"), "layout": ("diptych", "layout"),
                  "original": ("diptych", "original_image")},
                 False,
             ),
-            "preview": preview(("decode", "image"), (560, 100)),
+            "preview": preview(("decode", "image"), (670, 100)),
         } | SINK,
         run=True,
         press=".icedit-pick [role='radio']:nth-child(2)",
