@@ -1,7 +1,7 @@
 """What training on pairs teaches the mini models; prints one JSON line.
 
     ICEDIT_HOST=<ComfyUI> <its python> benchmarks/teach.py [new] [curve] [share] [router] [host]
-        [--steps N] [--rate R] [--pairs N] [--edits N] [--seeds N]
+        [--steps N] [--rate R] [--pairs N] [--old-pairs N] [--crops N] [--edits N] [--seeds N]
 
 The pairs are drawn by the picture world, read by *Load Edit Pairs* and learned by *Train MoE-LoRA*.
 `new`: "move the red circle to the top left", which no shipped adapter knows, from the shipped MoE-LoRA, half of every
@@ -30,7 +30,7 @@ from mini_editbench import MODELS, Stack, held_out, one_seed, summary
 
 BATCH = 32
 OLD_SEED, NEW_SEED, TEST_SEED = 11, 12, 30_000
-OLD_PAIRS, ROUTER_PAIRS = 1000, 900
+ROUTER_PAIRS = 900
 EQUAL_RANK = 78
 """An ordinary LoRA of this rank on the layers of ICEdit's has as many parameters as the mini MoE-LoRA of rank 32."""
 
@@ -67,6 +67,7 @@ class School:
     base: Any
     folder: Path
     rate: float
+    crops: int
 
     def pairs(self, name: str, groups: Sequence[tuple[Sequence[Any], float]]) -> Any:
         """Groups of edits, each with its share of what is drawn, as *Load Edit Pairs* reads them."""
@@ -85,7 +86,8 @@ class School:
                 rows.append(json.dumps(row | {"weight": share / len(edits)}))
         (folder / "pairs.jsonl").write_text("\n".join(rows))
         sources = f"{name}/pairs.jsonl"
-        return self.stack.host.call("LoadEditPairs", sources=sources, panel_size=128, held_out=0)[0]
+        settings = {"panel_size": 128, "held_out": 0, "crops": self.crops}
+        return self.stack.host.call("LoadEditPairs", sources=sources, **settings)[0]
 
     def taught(self, name: str, pairs: Any, steps: int, **settings: Any) -> tuple[str, float]:
         """The name of the trained file, and the CPU seconds of a step, which are the same on a busy machine."""
@@ -152,13 +154,15 @@ def after(school: School, options: argparse.Namespace, name: str, count: int, sh
     """Taught `count` new pairs, old pairs being `share` of what is drawn."""
     moved, known = tests(options)
     groups = [(drawn(count, NEW_SEED, move), 1 - share)]
-    groups += [(drawn(OLD_PAIRS, OLD_SEED, old_edit), share)] if share else []
+    groups += [(drawn(options.old_pairs, OLD_SEED, old_edit), share)] if share else []
     pairs = school.pairs(name, groups)
     lora, seconds = school.taught(name, pairs, options.steps, start_from="mini_moe_lora.safetensors")
     model = school.adapted(lora)
     return {
-        "row": name, "pairs": count, "share of old pairs": share, "steps": options.steps, "rate": options.rate,
+        "row": name, "pairs": count, "crops": options.crops, "share of old pairs": share, "steps": options.steps,
+        "rate": options.rate,
         "step_seconds": round(seconds, 3), "new": school.success(model, moved), "old": school.success(model, known),
+        "own pairs": school.success(model, groups[0][0][: options.edits]),
     }  # fmt: skip
 
 
@@ -243,6 +247,8 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=1128)
     parser.add_argument("--rate", type=float, default=1e-3)
     parser.add_argument("--pairs", type=int, default=200)
+    parser.add_argument("--old-pairs", type=int, default=1000)
+    parser.add_argument("--crops", type=int, default=0)
     parser.add_argument("--edits", type=int, default=60)
     parser.add_argument("--seeds", type=int, default=3)
     options = parser.parse_args()
@@ -260,7 +266,7 @@ def main() -> None:
         folder_paths.folder_names_and_paths["loras"][0].insert(0, str(folder / "loras"))
         folder_paths.set_input_directory(str(folder / "input"))
         (base,) = stack.host.call("UNETLoader", unet_name="mini_fill.safetensors", weight_dtype="default")
-        school = School(stack, base, folder, options.rate)
+        school = School(stack, base, folder, options.rate, options.crops)
         for part in options.parts or PARTS:
             figures[part] = []
             for row in PARTS[part](school, options):
