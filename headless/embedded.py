@@ -16,6 +16,8 @@ MINI = PACK / "mini"
 MODELS = MINI / "models"
 PICTURE = MINI / "example.png"
 INSTRUCTION = "make the red circle blue"
+UNTRAINED_INSTRUCTION = "change the background to black"
+"""For workflows without training, which change large parts more surely than single shapes."""
 DESCRIPTION = "a red circle, a green triangle and a yellow square on a cyan background"
 
 FILL, TEXT_TO_IMAGE = "mini_fill.safetensors", "mini_dev.safetensors"
@@ -84,13 +86,22 @@ def started_server(comfyui: Path | None, python: Path | None, arguments: Sequenc
 def with_mini_models(workflow: Workflow) -> Workflow:
     """The workflow with the mini models' files and panel size in place of the real models'.
 
-    A training-free one gets the text-to-image FLUX.1, every other one FLUX.1-Fill.
+    One without training gets the text-to-image FLUX.1, every other one FLUX.1-Fill.
     """
-    training_free = any(
+    model = TEXT_TO_IMAGE if _without_training(workflow) else FILL
+    return with_values(workflow, MINI_VALUES | {"UNETLoader.unet_name": model})
+
+
+def default_instruction(workflow: Workflow) -> str:
+    """An edit of `PICTURE` that the mini models make with this workflow."""
+    return UNTRAINED_INSTRUCTION if _without_training(workflow) else INSTRUCTION
+
+
+def _without_training(workflow: Workflow) -> bool:
+    return any(
         node["class_type"] == "InContextInversion" or node["inputs"].get("template") == "text-to-image"
         for node in workflow.values()
     )
-    return with_values(workflow, MINI_VALUES | {"UNETLoader.unet_name": TEXT_TO_IMAGE if training_free else FILL})
 
 
 def check_models(workflow: Workflow) -> None:

@@ -85,7 +85,7 @@ class TestDefaults:
     @pytest.mark.parametrize("name", TRAINING_FREE)
     def test_a_training_free_workflow_on_the_mini_models(self, name):
         made = job("--workflow", API / name)
-        assert made.edits == [Edit(embedded.PICTURE, embedded.INSTRUCTION)]
+        assert made.edits == [Edit(embedded.PICTURE, embedded.UNTRAINED_INSTRUCTION)]
         assert loaded(made.workflow) == "mini_dev.safetensors"
         assert {made.workflow[key]["inputs"][place] for key, place in description_places(made.workflow)} == {
             embedded.DESCRIPTION
