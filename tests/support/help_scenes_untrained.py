@@ -17,6 +17,7 @@ from .help_scenes import (
 )
 
 SHOWS = "a red circle, a green triangle and a yellow square on a cyan background"
+SAY = "change the background to black"
 SETTINGS = {"seed": 42, "control_after_generate": "fixed", "steps": 28, "cfg": 1, "scheduler": "simple"}
 UNTRAINED = {name: MINI_LOADERS[name] for name in ("clip", "vae")} | ZERO | {
     "unet": Node("UNETLoader", (FAR, 100), (300, 80), {"unet_name": "mini_dev.safetensors"}, shown=False),
@@ -34,15 +35,15 @@ UNTRAINED = {name: MINI_LOADERS[name] for name in ("clip", "vae")} | ZERO | {
 """Each scene adds `words` and the `sampler`."""
 
 
-def words(place: tuple[int, int], say: str, shown: bool = True) -> Node:
-    widgets = {"editText": say, "guidance": 3.5, "template": "text-to-image", "description": SHOWS}
+def words(place: tuple[int, int], shown: bool = True) -> Node:
+    widgets = {"editText": SAY, "guidance": 3.5, "template": "text-to-image", "description": SHOWS}
     return Node("InContextEditInstruction", place, (330, 280), widgets, {"clip": ("clip", "CLIP")}, shown)
 
 
 UNTRAINED_SCENES = {
     "InContextInversion": Scene(
         UNTRAINED | {
-            "words": words((FARTHER, 600), "change the background to black", shown=False),
+            "words": words((FARTHER, 600), shown=False),
             "source": Node(
                 "CLIPTextEncode", (FARTHER, 950), (300, 100), {"text": SHOWS}, {"clip": ("clip", "CLIP")}, False
             ),
@@ -63,7 +64,7 @@ UNTRAINED_SCENES = {
     ),
     "InContextEditInstruction_text_to_image": Scene(
         UNTRAINED | {
-            "words": words((120, 160), "change the background to black"),
+            "words": words((120, 160)),
             "show": show((FARTHER, 950), shown=False),
             "sampler": Node("KSampler", (FAR, 900), (270, 300), SETTINGS, MODEL | CONDITIONS | START, False),
             "text": text(("words", "prompt"), (480, 160), (330, 280)),
