@@ -2,15 +2,18 @@
 
     ICEDIT_HOST=<ComfyUI> <its python> benchmarks/training_free.py [--edits N] [--rows REGEX] [--picture FILE]
 
-That model, mini/models/diffusion_models/mini_dev.safetensors, is not shipped: `nox -s train` makes it.
+The held-out edits of mini_editbench.py, judged as there, decoded as in the workflows. Rows:
+- the sentence alone (workflow icedit_text_to_image);
+- FlowEdit (arXiv 2412.08629) from one caption to the other, by the steps that it leaves out;
+- In-Context Inversion by corrections, share of steps and share of blocks (workflow icedit_inversion; 0 and 0: from the
+  inverted noise, without kept values); "masked": the left panel stays the picture, as with the sentence alone.
 
-The held-out edits of mini_editbench.py, judged as there. Rows: the sentence alone (workflow icedit_text_to_image);
-In-Context Inversion by corrections, share of steps and share of blocks (workflow icedit_inversion; 0 and 0: from the
-inverted noise, without kept values); FlowEdit (arXiv 2412.08629) from one caption to the other, by the steps that it
-leaves out. `left_error` is the mean difference of the sampled left panel's latent to the source's, as a share of it.
-`done` and `wrong` are the means of mini/success.py's shares. `evaluations` are of a whole diptych; of one panel two
-count as one. The picture shows the first edit of every task: the
-source, the sentence alone, inversion, FlowEdit.
+`left_error` is the mean difference of the sampled left panel's latent to the source's, as a share of it. `done` and
+`wrong` are the means of mini/success.py's shares. `won` are the numbers of the edits that succeeded: all rows have the
+same edits, so two rows can be compared edit by edit. `evaluations` are of a whole diptych; of one panel two count as
+one. `cpu_seconds` are those of one edit if its row were run alone; rows of the same corrections share their inversions.
+Every group of rows (a sampler, a number of skipped steps or of corrections) is printed to standard error when it is
+done. The picture shows the first edit of every task: the source, the sentence alone, inversion, FlowEdit.
 """
 
 import argparse
@@ -19,6 +22,7 @@ import re
 import statistics
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,6 +37,8 @@ SAMPLERS = ("euler", "euler_ancestral")
 CORRECTIONS = (0, 2, 8)
 SHARES = ((0.0, 0.0), (0.25, 0.33), (0.57, 0.33), (1.0, 0.33), (0.25, 1.0), (0.57, 1.0), (1.0, 1.0))
 """Of steps and of blocks."""
+MASKED = ((0.0, 0.0), (0.57, 0.33))
+"""Of these also with the left panel masked, so that it stays the picture."""
 SKIPPED = (0, 4, 8, 12)
 """Steps that FlowEdit leaves out, of 28; its authors leave out 4 with FLUX."""
 
@@ -44,12 +50,14 @@ class Measured:
     verdicts: list[Any] = field(default_factory=list)
     left: list[float] = field(default_factory=list)
     evaluations: list[float] = field(default_factory=list)
+    cpu_seconds: list[float] = field(default_factory=list)
 
     def row(self, edits: Sequence[Any]) -> dict[str, Any]:
-        means = {"left_error": self.left, "evaluations": self.evaluations}
+        means = {"left_error": self.left, "evaluations": self.evaluations, "cpu_seconds": self.cpu_seconds}
         means |= {"done": [each.done for each in self.verdicts], "wrong": [each.wrong for each in self.verdicts]}
         found = {name: round(statistics.fmean(values), 4) for name, values in means.items() if values}
-        return {"edits": len(edits)} | summary(edits, self.verdicts) | found
+        won = [number for number, each in enumerate(self.verdicts) if each.success]
+        return {"edits": len(edits)} | summary(edits, self.verdicts) | found | {"won": won}
 
 
 @dataclass(frozen=True)
@@ -72,11 +80,12 @@ class Bench:
     def caption(self, text: str) -> Any:
         return self.host.call("CLIPTextEncode", clip=self.clip, text=text)[0]
 
-    def diptych(self, edit: Any) -> tuple[Any, Any]:
+    def diptych(self, edit: Any) -> tuple[Any, ...]:
+        """Diptych, mask, original and layout."""
         from icedit.mini.render import render
 
         picture = render(edit.before).movedim(0, -1)[None]
-        return self.host.call("DiptychCreate", image="None", image_input=picture, panel_width=128)[:2]
+        return self.host.call("DiptychCreate", image="None", image_input=picture, panel_width=128)
 
     def sentence(self, edit: Any) -> Any:
         from icedit.mini.prompts import scene_caption
@@ -90,9 +99,15 @@ class Bench:
         settings = SAMPLER | {"sampler_name": sampler, "seed": SEED, "positive": positive, "negative": positive}
         return self.host.call("KSampler", model=model, latent_image=latent, **settings)[0]
 
-    def right(self, latent: Any) -> Any:
+    def masked(self, latent: Any, edit: Any) -> Any:
+        """The LATENT, of which the right panel alone is sampled."""
+        return self.host.call("SetLatentNoiseMask", samples=latent, mask=self.diptych(edit)[1])[0]
+
+    def right(self, latent: Any, edit: Any) -> Any:
         """The right panel `3 128 128` of a sampled LATENT."""
-        return self.host.call("VAEDecode", samples=latent, vae=self.vae)[0][0, :, 128:].movedim(-1, 0)
+        *_, original, layout = self.diptych(edit)
+        decoded = self.host.call("DecodeRightHalf", samples=latent, vae=self.vae, layout=layout, original=original)
+        return decoded[0][0].movedim(-1, 0)
 
 
 def left_error(sampled: Any, source: Any) -> float:
@@ -104,7 +119,7 @@ def left_error(sampled: Any, source: Any) -> float:
 
 def sentence_alone(bench: Bench, edit: Any, sampler: str = "euler") -> Any:
     """The sampled LATENT."""
-    picture, mask = bench.diptych(edit)
+    picture, mask, *_ = bench.diptych(edit)
     sentence = bench.sentence(edit)
     positive, _, latent = bench.host.call(
         "ICEFConditioning", In_context=sentence, negative=sentence, vae=bench.vae, diptych=picture, maskDiptych=mask
@@ -119,11 +134,13 @@ class InvertedEdit:
     model: Any
     latent: Any
     evaluations: float
+    cpu_seconds: float
 
     @classmethod
     def of(cls, bench: Bench, edit: Any, corrections: int) -> "InvertedEdit":
         from icedit.mini.prompts import scene_caption
 
+        started = time.process_time()
         model, latent, text = bench.host.call(
             "InContextInversion", model=bench.model, source_prompt=bench.caption(scene_caption(edit.before)),
             vae=bench.vae, diptych=bench.diptych(edit)[0], steps=STEPS, scheduler="simple", denoise=1.0,
@@ -131,7 +148,7 @@ class InvertedEdit:
             check=False,
         )  # fmt: skip
         (picture,) = json.loads(text)["pictures"]
-        return cls(model, latent, picture["evaluations"]["inversion"] / 2)
+        return cls(model, latent, picture["evaluations"]["inversion"] / 2, time.process_time() - started)
 
     def with_shares(self, step_share: float, block_share: float) -> Any:
         """The model with the values of these shares only."""
@@ -198,25 +215,31 @@ def measured(bench: Bench, edits: Sequence[Any], rows: re.Pattern[str]) -> Itera
 
     for sampler in SAMPLERS:
         if rows.search(name := f"sentence alone, {sampler}"):
-            verdicts = [verdict(edit, bench.right(sentence_alone(bench, edit, sampler))) for edit in edits]
-            yield name, Measured(verdicts, evaluations=[STEPS])
+            started = time.process_time()
+            verdicts = [verdict(edit, bench.right(sentence_alone(bench, edit, sampler), edit)) for edit in edits]
+            yield name, Measured(verdicts, [], [STEPS], [(time.process_time() - started) / len(edits)])
     for skipped in SKIPPED:
         if rows.search(name := f"FlowEdit without {skipped} steps"):
+            started = time.process_time()
             pictures, spent = flow_edit(bench, edits, skipped)
             verdicts = [verdict(edit, picture) for edit, picture in zip(edits, pictures, strict=True)]
-            yield name, Measured(verdicts, evaluations=[spent])
+            yield name, Measured(verdicts, [], [spent], [(time.process_time() - started) / len(edits)])
     for corrections in CORRECTIONS:
-        names = {shares: "inversion {} {} {}".format(corrections, *shares) for shares in SHARES}
-        wanted = {shares: Measured() for shares, name in names.items() if rows.search(name)}
+        names = {(shares, False): "inversion {} {} {}".format(corrections, *shares) for shares in SHARES}
+        names |= {(shares, True): names[shares, False] + ", masked" for shares in MASKED}
+        wanted = {way: Measured() for way, name in names.items() if rows.search(name)}
         for edit in edits if wanted else ():
             inverted = InvertedEdit.of(bench, edit, corrections)
             sentence = bench.sentence(edit)
-            for shares, found in wanted.items():
-                latent = bench.sampled(inverted.with_shares(*shares), sentence, inverted.latent)
-                found.verdicts.append(verdict(edit, bench.right(latent)))
+            for (shares, masked), found in wanted.items():
+                started = time.process_time()
+                start = bench.masked(inverted.latent, edit) if masked else inverted.latent
+                latent = bench.sampled(inverted.with_shares(*shares), sentence, start)
+                found.verdicts.append(verdict(edit, bench.right(latent, edit)))
+                found.cpu_seconds.append(inverted.cpu_seconds + time.process_time() - started)
                 found.left.append(left_error(latent, inverted.latent))
                 found.evaluations.append(inverted.evaluations + STEPS)
-        yield from ((names[shares], found) for shares, found in wanted.items())
+        yield from ((names[way], found) for way, found in wanted.items())
 
 
 def draw_gallery(bench: Bench, file: Path) -> None:
@@ -232,7 +255,8 @@ def draw_gallery(bench: Bench, file: Path) -> None:
     for edit, last in zip(edits, moved, strict=True):
         inverted = InvertedEdit.of(bench, edit, 2)
         latent = bench.sampled(inverted.with_shares(0.57, 0.33), bench.sentence(edit), inverted.latent)
-        rows = [render(edit.before), bench.right(sentence_alone(bench, edit)), bench.right(latent), last]
+        alone = bench.right(sentence_alone(bench, edit), edit)
+        rows = [render(edit.before), alone, bench.right(latent, edit), last]
         columns.append(torch.nn.functional.pad(torch.cat(rows, 1).clamp(0, 1), (3, 3, 0, 0), value=1.0))
     pixels = (torch.cat(columns, 2).movedim(0, -1) * 255).round().byte().numpy()
     Image.fromarray(pixels).save(file, quality=90)

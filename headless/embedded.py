@@ -16,6 +16,8 @@ MINI = PACK / "mini"
 MODELS = MINI / "models"
 PICTURE = MINI / "example.png"
 INSTRUCTION = "make the red circle blue"
+UNTRAINED_INSTRUCTION = "change the background to black"
+"""For workflows without training, which change large parts more surely than single shapes."""
 DESCRIPTION = "a red circle, a green triangle and a yellow square on a cyan background"
 
 FILL, TEXT_TO_IMAGE = "mini_fill.safetensors", "mini_dev.safetensors"
@@ -84,18 +86,22 @@ def started_server(comfyui: Path | None, python: Path | None, arguments: Sequenc
 def with_mini_models(workflow: Workflow) -> Workflow:
     """The workflow with the mini models' files and panel size in place of the real models'.
 
-    A training-free one is for a text-to-image FLUX.1, of which there is a mini one only where it has been trained;
-    every other one is for FLUX.1-Fill.
+    One without training gets the text-to-image FLUX.1, every other one FLUX.1-Fill.
     """
-    training_free = any(
+    model = TEXT_TO_IMAGE if _without_training(workflow) else FILL
+    return with_values(workflow, MINI_VALUES | {"UNETLoader.unet_name": model})
+
+
+def default_instruction(workflow: Workflow) -> str:
+    """An edit of `PICTURE` that the mini models make with this workflow."""
+    return UNTRAINED_INSTRUCTION if _without_training(workflow) else INSTRUCTION
+
+
+def _without_training(workflow: Workflow) -> bool:
+    return any(
         node["class_type"] == "InContextInversion" or node["inputs"].get("template") == "text-to-image"
         for node in workflow.values()
     )
-    if not training_free:
-        return with_values(workflow, MINI_VALUES)
-    model = {"UNETLoader.unet_name": TEXT_TO_IMAGE} if TEXT_TO_IMAGE in _mini_files() else {}
-    others = {place: value for place, value in MINI_VALUES.items() if value != FILL}
-    return with_values(workflow, others | model)
 
 
 def check_models(workflow: Workflow) -> None:
@@ -104,7 +110,7 @@ def check_models(workflow: Workflow) -> None:
     Raises:
         WorkflowError: with what is missing.
     """
-    have = _mini_files()
+    have = {path.name for path in MODELS.rglob("*.safetensors")}
     missing = [
         f"{value} (node {key}, {node['class_type']})"
         for key, node in workflow.items()
@@ -119,7 +125,3 @@ def check_models(workflow: Workflow) -> None:
             f"{', '.join(sorted(have))}. Run the workflow on your ComfyUI, with --server http://127.0.0.1:8188 or with "
             "--comfyui and its folder."
         )
-
-
-def _mini_files() -> set[str]:
-    return {path.name for path in MODELS.rglob("*.safetensors")}

@@ -152,7 +152,7 @@ def _default_picture(options: argparse.Namespace, workflow: Workflow) -> Path | 
 def _default_instruction(options: argparse.Namespace, workflow: Workflow) -> str | None:
     """None where the workflow's own instructions stay: everywhere but on the mini models, which know other words."""
     if _on_mini_models(options) and _is_shipped(options.workflow) and instruction_places(workflow):
-        return embedded.INSTRUCTION
+        return embedded.default_instruction(workflow)
     return None
 
 

@@ -275,6 +275,17 @@ class TestPlan:
         with pytest.raises(ManifestError, match="no node '99' whose result could be kept; its Save Image: 11, 14"):
             planned(lines(folder, *ROWS), result="99")
 
+    def test_models_that_the_mini_ones_lack(self, folder):
+        row = {"id": "1", "picture": "a.png", "instruction": "remove the red circle"}
+        _, plan = planned(lines(folder, {**row, "workflow": "icedit_inversion.json"}), mini=True)
+        assert inputs(plan.workflows["icedit_inversion.json"], "UNETLoader")["unet_name"] == "mini_dev.safetensors"
+        for lacking, said in (
+            ({"workflow": "kontext_early_filter.json"}, r"needs FLUX\.1 Kontext \(node 9, ReferenceLatent\)"),
+            ({"set.UNETLoader.unet_name": "flux1-dev.safetensors"}, r"needs flux1-dev\.safetensors"),
+        ):
+            with pytest.raises(ManifestError, match=said):
+                planned(lines(folder, {**row, **lacking}), mini=True)
+
     def test_inputs_that_only_a_server_knows(self, folder):
         manifest, plan = planned(lines(folder, {**ROWS[0], "set.9.colour": 1}, ROWS[1]))
         assert added_places(plan, manifest.rows) == {("KSampler", "colour"): "1"}

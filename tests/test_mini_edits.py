@@ -10,12 +10,15 @@ import pytest
 import torch
 from icedit.headless import embedded
 from icedit.headless.client import ComfyClient
-from icedit.headless.workflow import load_workflow, with_instruction, with_picture, with_value
+from icedit.headless.places import description_places
+from icedit.headless.workflow import load_workflow, with_description, with_instruction, with_picture, with_value
 from icedit.mini.edits import TASKS, random_edit
+from icedit.mini.prompts import scene_caption
 from icedit.mini.render import render
 from icedit.mini.success import verdict
 from icedit.private_host.server import running_server
 from PIL import Image
+from support.hosts import need_for
 
 pytestmark = pytest.mark.server
 
@@ -30,6 +33,8 @@ def mini_server(host_environment):
 
 SCENES = dict.fromkeys(TASKS, 0) | {"add": 1, "swap": 1}
 """A scene for each task in which the models succeed; they do not in every one (benchmarks/mini_editbench.py)."""
+UNTRAINED = {"icedit_text_to_image": (2, "background"), "icedit_inversion": (2, "background")}
+"""A scene and a task for each workflow without training, which edits less often (benchmarks/training_free.py)."""
 ALONE = 1
 """A scene with one shape."""
 
@@ -40,6 +45,8 @@ def edited(server, folder: Path, edit, workflow: str = "icedit", restore: str = 
     Image.fromarray(pixels(edit.before)).save(source)
     graph = embedded.with_mini_models(load_workflow(API / f"{workflow}.json"))
     graph = with_value(graph, f"DecodeRightHalf.restore={restore}")
+    if description_places(graph):
+        graph = with_description(graph, scene_caption(edit.before))
 
     async def go() -> bytes:
         async with ComfyClient(server.url) as client:
@@ -57,8 +64,18 @@ def pixels(scene) -> np.ndarray:
 @pytest.mark.parametrize("task", TASKS)
 @pytest.mark.parametrize("workflow", ["icedit", "icedit_moe"])
 def test_the_edit_is_done_and_the_rest_stays(mini_server, tmp_path, workflow, task):
-    edit = random_edit(random.Random(SCENES[task]), task)
-    result = torch.from_numpy(edited(mini_server, tmp_path, edit, workflow) / 255.0).movedim(-1, 0).float()
+    check_edit(mini_server, tmp_path, random_edit(random.Random(SCENES[task]), task), workflow)
+
+
+@pytest.mark.parametrize("workflow", UNTRAINED)
+def test_edits_without_training(mini_server, tmp_path, workflow):
+    need_for(API / f"{workflow}.json")
+    seed, task = UNTRAINED[workflow]
+    check_edit(mini_server, tmp_path, random_edit(random.Random(seed), task), workflow)
+
+
+def check_edit(server, folder, edit, workflow):
+    result = torch.from_numpy(edited(server, folder, edit, workflow) / 255.0).movedim(-1, 0).float()
     found = verdict(edit, result)
     assert found.edited, f"{edit.instruction}: {found}"
     assert found.kept, f"{edit.instruction}: {found}"

@@ -7,13 +7,22 @@ import pytest
 import torch
 from icedit.diptych.prompt import edit_prompt
 from icedit.mini.autoencoder import DECODER_BLOCKS, DECODER_WIDTHS, SCALE, SHIFT, Autoencoder, Decoder, taesd_state
-from icedit.mini.flux import Flux, MiniFluxShape, own_state, patchify, position_embedding, unpatchify
+from icedit.mini.flux import (
+    TEXT_TO_IMAGE_INPUTS,
+    Flux,
+    MiniFluxShape,
+    own_state,
+    patchify,
+    position_embedding,
+    unpatchify,
+)
 from icedit.moe_lora.routed import RoutedWeights
 from safetensors.torch import load_file, save_file
 from support import golden
 from support.plain_adapters import RoutedLinear
 
 MODELS = Path(__file__).resolve().parent.parent / "mini" / "models"
+FILL, TEXT_TO_IMAGE = "mini_fill.safetensors", "mini_dev.safetensors"
 
 
 @pytest.fixture(scope="module")
@@ -38,35 +47,26 @@ def compute_the_same(own, network, channels):
     return torch.allclose(unpatchify(velocity, 8, 16), expected, atol=2e-4)
 
 
-def shipped_fill():
-    state = {key: value.float() for key, value in load_file(MODELS / "diffusion_models/mini_fill.safetensors").items()}
-    own = Flux(MiniFluxShape()).eval()
+def shipped(name, inputs):
+    file = MODELS / "diffusion_models" / name
+    assert file.stat().st_size < 5e6
+    state = {key: value.float() for key, value in load_file(file).items()}
+    own = Flux(MiniFluxShape(inputs=inputs)).eval()
     own.load_state_dict(own_state(state))
     return own
 
 
-def test_flux(mini):
-    patcher = mini.call("UNETLoader", unet_name="mini_fill.safetensors", weight_dtype="default")[0]
-    assert compute_the_same(shipped_fill(), patcher.model.diffusion_model.float(), channels=96)
-
-
-def test_the_text_to_image_model(host, tmp_path):
+@pytest.mark.parametrize(("name", "inputs"), [(FILL, 384), (TEXT_TO_IMAGE, TEXT_TO_IMAGE_INPUTS)])
+def test_flux(mini, name, inputs):
     import comfy.model_base
-    import comfy.sd
-    from icedit.mini import export, text_to_image
 
-    torch.manual_seed(0)
-    made = text_to_image.from_fill(shipped_fill()).half().float().eval()
-    export.write_text_to_image(made, tmp_path)
-    (file,) = tmp_path.rglob("*.safetensors")
-    assert file.stat().st_size < 5e6
-    patcher = comfy.sd.load_diffusion_model(str(file))
+    (patcher,) = mini.call("UNETLoader", unet_name=name, weight_dtype="default")
     assert type(patcher.model) is comfy.model_base.Flux
-    assert compute_the_same(made, patcher.model.diffusion_model.float(), channels=16)
+    assert compute_the_same(shipped(name, inputs), patcher.model.diffusion_model.float(), channels=inputs // 4)
 
 
 def test_words_that_are_left_out_change_nothing():
-    own = shipped_fill()
+    own = shipped(FILL, 384)
     patches, context, pooled = torch.randn(1, 128, 384), torch.randn(1, 60, 64), torch.randn(1, 48)
     t, guidance, words = torch.tensor([0.9]), torch.tensor([3.5]), torch.arange(60)[None] < 50
     with torch.inference_mode():
@@ -165,12 +165,10 @@ def test_a_few_steps_of_the_whole_training_give_files_that_the_host_loads(mini, 
     work.mkdir()
     train.train(work, models, Path(os.environ["ICEDIT_HOST"]), quick, torch.device("cpu"), compiled=False)
     written = sorted(str(path.relative_to(models)) for path in models.rglob("*.safetensors"))
-    shipped = {str(path.relative_to(MODELS)) for path in MODELS.rglob("*.safetensors")}
-    # The text-to-image model is not shipped.
-    assert written == sorted(shipped | {"diffusion_models/mini_dev.safetensors"})
-    for name in shipped:
-        made, shipped = load_file(models / name), load_file(MODELS / name)
-        assert {key: value.shape for key, value in made.items()} == {key: value.shape for key, value in shipped.items()}
+    assert written == sorted(str(path.relative_to(MODELS)) for path in MODELS.rglob("*.safetensors"))
+    for name in written:
+        made, ours = load_file(models / name), load_file(MODELS / name)
+        assert {key: value.shape for key, value in made.items()} == {key: value.shape for key, value in ours.items()}
     before = {path: path.stat().st_mtime_ns for path in work.rglob("*.pt")}
     train.train(work, models, Path(os.environ["ICEDIT_HOST"]), quick, torch.device("cpu"), compiled=False)
     assert {path: path.stat().st_mtime_ns for path in work.rglob("*.pt")} == before, "a finished stage ran again"

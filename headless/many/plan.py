@@ -130,7 +130,9 @@ def make_plan(manifest: Manifest, settings: ManifestSettings, problems: Problems
 def _problem(plan: ManifestPlan, row: ManifestRow) -> str | None:
     """Why a row cannot be run, as far as that can be said without a server."""
     try:
-        plan.filled(row, NAME, row.region)
+        filled = plan.filled(row, NAME, row.region)
+        if plan.settings.mini:
+            embedded.check_models(filled)
     except WorkflowError as error:
         return f"does not fit its workflow: {error}"
     if row.instruction is None and instruction_places(without_assigned(plan.workflow_of(row), row.sets)):

@@ -19,6 +19,7 @@ from PIL import Image, ImageDraw, ImageFilter
 from .browser import BROWSER, FLAGS
 from .help_scenes import SCENES, Scene
 from .help_scenes_found import FOUND_SCENES
+from .help_scenes_untrained import UNTRAINED_SCENES
 
 PACK = Path(__file__).resolve().parents[2]
 IMAGES = PACK / "web" / "docs" / "images"
@@ -181,7 +182,7 @@ def open_page() -> Iterator[Any]:
 def main(wanted: list[str]) -> None:
     IMAGES.mkdir(parents=True, exist_ok=True)
     with open_page() as page:
-        for name, scene in (SCENES | FOUND_SCENES).items():
+        for name, scene in (SCENES | FOUND_SCENES | UNTRAINED_SCENES).items():
             if wanted and name not in wanted:
                 continue
             taken = picture(page, scene)

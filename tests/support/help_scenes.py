@@ -255,23 +255,6 @@ SCENES = {
         },
         run=True,
     ),
-    "InContextInversion": Scene(
-        LOADERS | {
-            "dev": Node("UNETLoader", (FAR, 100), (300, 80), {"unet_name": "flux1-dev.safetensors"}, shown=False),
-            "diptych": diptych((FARTHER, 100), shown=False),
-            "source": Node(
-                "CLIPTextEncode", (FARTHER, 600), (300, 100), {"text": "an astronaut in an orange suit"},
-                {"clip": ("clip", "CLIP")}, False,
-            ),
-            "inversion": Node(
-                "InContextInversion", (120, 160), (340, 420), {},
-                {"model": ("dev", "MODEL"), "source_prompt": ("source", "CONDITIONING"), "vae": ("vae", "VAE"),
-                 "diptych": ("diptych", "diptych")},
-            ),
-            "text": text(("inversion", "report"), (500, 160), (370, 420)),
-        },
-        run=True,
-    ),
     "ReuseKnownTokens": Scene(
         HIDDEN | {
             "reuse": Node("ReuseKnownTokens", (120, 160), (330, 260), {"skip_steps": 0.003}, MODEL),

@@ -23,8 +23,9 @@ PAGES = {
     "page_edit": "icedit_moe",
     "page_early_filter": "icedit_early_filter",
     "page_pin_candidate": "icedit_early_filter",
+    "InContextEditInstruction_text_to_image": "icedit_text_to_image",
 }
-"""Pictures of the page, by name, and the workflow that each shows."""
+"""Pictures of the page and of more than one node, by name, and the workflow that each shows."""
 PLAINEST = ("icedit", "icedit_moe")
 """A node's help shows the first of these that has it, or else the first of all."""
 EXTENDED, WITH_ALPHA, WITH_EXIF = b"VP8X", 0x10, 0x08
