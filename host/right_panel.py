@@ -43,7 +43,8 @@ QUICK = EdgeCorrection(4, 1)
 class DiptychLatent:
     """The latent `d c h (2 w)` of diptychs and the VAE it belongs to.
 
-    `known`: the left panels `d h w 3` in pixels, where they are at hand; otherwise they are decoded.
+    `known`: the left panels `d h w 3` in pixels, where they are at hand; otherwise they are decoded. `correction`: of a
+    panel's edge that is decoded.
     """
 
     samples: Tensor
