@@ -104,19 +104,18 @@ def test_paper_mode_runs_the_winner_from_its_start(sampled, plain):
 
 
 @torch.inference_mode()
-def right_panel(latent, vae):
-    """As previews show it, given the left one that the mask kept."""
+def right_panel(latent, vae, source):
+    """As previews show it beside the source, which the mask keeps."""
     from icedit.host.right_panel import QUICK, DiptychLatent, decode_right
 
-    left = vae.decode(latent["samples"])[:, :, :32]
-    return decode_right(DiptychLatent(latent["samples"], vae, left, QUICK))[0]
+    return decode_right(DiptychLatent(latent["samples"], vae, source[None], QUICK))[0]
 
 
 def test_paper_mode_judges_the_short_runs_ends(sampled, plain, host, models):
     judge = ScriptedJudge(by_seed(s5=1.0))
     sampled(mode="paper", probe_steps=2, judge=judge)
     short = {"samples": plain(seed=4, steps=2)}
-    assert torch.allclose(judge.edits[1].panel, right_panel(short, models["vae"]), atol=1e-3)
+    assert torch.allclose(judge.edits[1].panel, right_panel(short, models["vae"], judge.questions[0].source), atol=1e-3)
 
 
 def test_paper_mode_of_the_custom_sampler_picks_its_short_schedule_from_the_sigmas(host, models, edit):
@@ -134,7 +133,7 @@ def test_paper_mode_of_the_custom_sampler_picks_its_short_schedule_from_the_sigm
     short, _ = host.call("SamplerCustomAdvanced", noise=noise, sigmas=sigmas[::2], **common)
     assert torch.equal(latent["samples"], whole["samples"])
     assert json.loads(report)["evaluations"]["spent"] == 2 * 3 + 6
-    assert torch.allclose(judge.edits[1].panel, right_panel(short, models["vae"]), atol=1e-3)
+    assert torch.allclose(judge.edits[1].panel, right_panel(short, models["vae"], judge.questions[0].source), atol=1e-3)
 
 
 def test_without_a_judge_the_pixel_judge_chooses(sampled):
