@@ -98,7 +98,7 @@ def _sampled(stack: Stack, edits: Sequence[Any], seeds: int) -> Iterator[Any]:
         looks: dict[int, Any] = {}
 
         def keep(step: int, x0: Any, x: Any, total: int, looks: dict[int, Any] = looks) -> None:  # noqa: ARG001
-            if step + 1 in LOOKS:
+            if step + 1 in LOOKS[:-1]:
                 looks[step + 1] = model.model.process_latent_out(x0).cpu()
 
         end = comfy.sample.sample(
@@ -106,6 +106,19 @@ def _sampled(stack: Stack, edits: Sequence[Any], seeds: int) -> Iterator[Any]:
             inputs["positive"], inputs["negative"], latent["samples"],
             noise_mask=latent["noise_mask"], callback=keep, disable_pbar=True, seed=seed,
         )  # fmt: skip
-        looks[STEPS] = end.cpu()
-        decoded = [stack.host.call("VAEDecode", samples={"samples": looks[look]}, vae=stack.vae)[0] for look in LOOKS]
-        yield (torch.stack(decoded, 1).clamp(0.0, 1.0) * 255.0).round().to(torch.uint8)
+        pictures = [_previews(stack, model, latent, looks[look]) for look in LOOKS[:-1]]
+        pictures += stack.host.call("VAEDecode", samples={"samples": end.cpu()}, vae=stack.vae)
+        yield (torch.stack(pictures, 1).clamp(0.0, 1.0) * 255.0).round().to(torch.uint8)
+
+
+def _previews(stack: Stack, model: Any, latent: dict[str, Any], probed: Any) -> Any:
+    """Diptychs `edits 128 256 3` of the panels that judges are given."""
+    import torch
+    from icedit.host.early_filter.panels import Panels
+    from icedit.host.sampling import latent_rows
+
+    found = []
+    for row in latent_rows(model, latent):
+        panels = Panels(stack.vae, "right half", [row])
+        found += panels.previews({0: [probed[row.index : row.index + 1]]})
+    return torch.stack([torch.cat([preview.left, preview.panel], 1) for preview in found])

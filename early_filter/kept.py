@@ -20,7 +20,7 @@ class HasBytes(Protocol):
 class KeepLimits:
     """How much is kept at most of all nodes together.
 
-    A candidate of 1024 x 512 pixels takes about 5 MB after four steps.
+    A candidate of 1024 x 512 pixels takes about 4 MB after four steps.
     """
 
     candidates: int = 128

@@ -15,44 +15,41 @@ STORED = torch.float16
 
 
 class Preview(Candidate):
-    """A candidate whose picture is kept as float16; its panels are float32."""
+    """A candidate whose pictures are kept as float16; its panels are float32."""
 
-    def __init__(self, seed: int, picture: Tensor, panel: Panel) -> None:
-        """Keep a decoded picture `h w 3` in 0..1; of a diptych the right half is the edit."""
+    def __init__(self, seed: int, picture: Tensor, left: Tensor | None = None) -> None:
+        """Keep the decoded edit `h w 3` in 0..1, and of a diptych the left panel, which candidates may share."""
         # A frozen dataclass cannot be written to in the usual way.
         object.__setattr__(self, "seed", seed)
         object.__setattr__(self, "picture", picture.to(STORED))
-        object.__setattr__(self, "_diptych", panel == "right half")
+        object.__setattr__(self, "_left", None if left is None else left.to(STORED))
 
     picture: Tensor
-    _diptych: bool
+    _left: Tensor | None
 
     @property
     def panel(self) -> Tensor:  # pyright: ignore[reportIncompatibleVariableOverride]
-        return (right_half(self.picture) if self._diptych else self.picture).float()
+        return self.picture.float()
 
     @property
     def left(self) -> Tensor | None:  # pyright: ignore[reportIncompatibleVariableOverride]
-        return left_half(self.picture).float() if self._diptych else None
+        return None if self._left is None else self._left.float()
 
 
-def left_half(picture: Tensor) -> Tensor:
-    """Left panel of a diptych `h (2 w) c`."""
-    return picture[:, : picture.shape[1] // 2]
+def left_half(diptych: Tensor, dim: int = 1) -> Tensor:
+    """Left panel of a diptych `h (2 w) c`, or of a latent whose width is `dim`."""
+    return diptych.narrow(dim, 0, diptych.shape[dim] // 2)
 
 
-def right_half(picture: Tensor) -> Tensor:
-    """Right panel of a diptych `h (2 w) c`."""
-    return picture[:, (picture.shape[1] + 1) // 2 :]
+def right_half(diptych: Tensor, dim: int = 1) -> Tensor:
+    """Right panel likewise."""
+    half = diptych.shape[dim] // 2
+    return diptych.narrow(dim, diptych.shape[dim] - half, half)
 
 
-def joined(tiles: Sequence[Tensor], panel: Panel) -> Tensor:
-    """The tiles `h w c` of one picture side by side, of diptychs one diptych: so they are judged together.
+def joined(tiles: Sequence[Tensor]) -> Tensor:
+    """The tiles `h w c` of one picture side by side: so they are judged together.
 
     Judged one by one, a tile without anything to change would pass for an edit that did nothing.
     """
-    if len(tiles) == 1:
-        return tiles[0]
-    if panel == "whole picture":
-        return torch.cat(list(tiles), dim=1)
-    return torch.cat([*map(left_half, tiles), *map(right_half, tiles)], dim=1)
+    return tiles[0] if len(tiles) == 1 else torch.cat(list(tiles), dim=1)

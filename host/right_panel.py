@@ -17,24 +17,40 @@ from torch import Tensor
 from ..diptych.geometry import DiptychLayout, Size
 from ..diptych.panels import check_diptych, left_panels
 
-EDGE = 16
-"""Latent columns of a panel that are corrected, less and less from their middle on: 128 pixels of FLUX's VAE, whose
-convolutions hardly see farther."""
-ROUNDS = 2
-"""How often the edge is decoded to see what the neighbour adds to it. A third time changes nothing that shows."""
 GREY = 0.5
+
+
+@dataclass(frozen=True)
+class EdgeCorrection:
+    """How a panel's edge is freed of its neighbour's colours.
+
+    Attributes:
+        columns: latent columns that are corrected, less and less from their middle on.
+        rounds: how often they are decoded to see what the neighbour adds to them.
+    """
+
+    columns: int
+    rounds: int
+
+
+EXACT = EdgeCorrection(16, 2)
+"""128 pixels of FLUX's VAE, whose convolutions hardly see farther; a third round changes nothing that shows."""
+QUICK = EdgeCorrection(4, 1)
+"""For previews: what shows most, in little more time than decoding the panel alone takes."""
 
 
 @dataclass(frozen=True)
 class DiptychLatent:
     """The latent `d c h (2 w)` of diptychs and the VAE it belongs to.
 
-    `known`: the left panels `d h w 3` in pixels, where they are at hand; otherwise they are decoded.
+    `known`: the left panels `d h w 3` in pixels, where they are at hand; otherwise they are decoded. `correction`: of a
+    panel's edge that is decoded.
     """
 
     samples: Tensor
     vae: Any
     known: Tensor | None = None
+    correction: EdgeCorrection = EXACT
 
     @property
     def half(self) -> int:
@@ -44,7 +60,7 @@ class DiptychLatent:
     @property
     def edge(self) -> int:
         """Latent columns of a panel's edge at the seam."""
-        return min(EDGE, self.half)
+        return min(self.correction.columns, self.half)
 
     def decode(self, latent: Tensor) -> Tensor:
         """Pictures `d h w 3` in 0..1."""
@@ -82,6 +98,14 @@ def diptych_latent(
     check_diptych(Size(2 * panel.width, panel.height), layout)
     known = None if original is None else left_panels(layout, original, len(samples), panel)
     return DiptychLatent(samples, vae, known)
+
+
+def can_decode_right(samples: Tensor, vae: Any) -> bool:
+    """Whether `decode_right` is for such a latent, which has a middle column, and such a VAE, which makes a latent of
+    the same size of what it decodes. Those of videos take a batch for frames."""
+    if samples.ndim != 4 or samples.shape[-1] % 2 or getattr(vae, "latent_dim", None) != 2:
+        return False
+    return vae.spacial_compression_encode() == vae.spacial_compression_decode()
 
 
 def decode_right(diptych: DiptychLatent) -> Tensor:
@@ -147,7 +171,7 @@ def _without_neighbour(
         known: the edge's picture; None decodes it.
     """
     own = edge
-    for _ in range(ROUNDS if known is None else 1):
+    for _ in range(diptych.correction.rounds if known is None else 1):
         picture = diptych.decode(own) if known is None else known
         own = edge + (diptych.encode(picture) - beside(picture)) * fade.to(edge)
     return own

@@ -18,7 +18,7 @@ from icedit.early_filter.report import filter_report
 from icedit.early_filter.run import EarlyFilter, Finished, Outcome, PictureSampler
 from icedit.early_filter.select import Failure
 from icedit.early_filter.similar import duplicates
-from icedit.early_filter.stored_preview import Preview, joined
+from icedit.early_filter.stored_preview import Preview, joined, left_half, right_half
 from support.judges import Question, ScriptedJudge, by_seed
 
 NOTHING = torch.empty(0)
@@ -58,7 +58,7 @@ class Bench(PictureSampler[str]):
 
     def previews(self, seeds: Sequence[int]) -> list[Candidate]:
         self.shown.append(tuple(seeds))
-        return [Preview(seed, picture(self.looks_like.get(seed, seed)), "whole picture") for seed in seeds]
+        return [Preview(seed, picture(self.looks_like.get(seed, seed))) for seed in seeds]
 
     def finish(self, seed: int) -> Finished[str]:
         steps, checks, changed = self.plan.steps, 0, False
@@ -537,14 +537,20 @@ def test_a_preview_that_is_no_picture_is_still_shown():
     assert (preview.lines[1:], preview.picture.unique().tolist()) == (("not scored", "taken, unfiltered"), [0.0])
 
 
-def test_tiles_are_judged_as_one_picture_of_their_right_halves_beside_that_of_their_left_ones():
-    tiles = [torch.full((4, 6, 3), float(tile)) for tile in range(3)]
-    for tile in tiles:
-        tile[:, 3:] += 0.5
-    edit = Preview(7, joined(tiles, "right half"), "right half")
+def test_tiles_are_judged_side_by_side():
+    tiles = [torch.full((4, 3, 3), float(tile)) for tile in range(3)]
+    edit = Preview(7, joined([tile + 0.5 for tile in tiles]), joined(tiles))
     assert edit.left[0, :, 0].tolist() == [0, 0, 0, 1, 1, 1, 2, 2, 2]
     assert edit.panel[0, :, 0].tolist() == [0.5, 0.5, 0.5, 1.5, 1.5, 1.5, 2.5, 2.5, 2.5]
-    assert joined(tiles, "whole picture").shape == (4, 18, 3)
+
+
+@pytest.mark.parametrize("width", [6, 7])
+def test_the_halves_of_a_diptych_have_one_size(width):
+    picture = torch.arange(width).expand(2, width)[..., None].expand(2, width, 3)
+    left, right = left_half(picture), right_half(picture)
+    assert left.shape == right.shape == (2, 3, 3)
+    assert (left[0, 0, 0], right[0, -1, 0]) == (0, width - 1)
+    assert torch.equal(right_half(picture.movedim(1, -1), -1).movedim(-1, 1), right)
 
 
 def test_an_edit_of_one_tile_is_not_taken_for_an_edit_that_did_nothing():
@@ -553,16 +559,16 @@ def test_an_edit_of_one_tile_is_not_taken_for_an_edit_that_did_nothing():
     changed = source.clone()
     changed[40:80, 40:80] = 1 - changed[40:80, 40:80]
     panorama = Question(torch.cat([source, source], dim=1), "")
-    diptychs = [torch.cat([source, right], dim=1) for right in (changed, source)]
-    edit = Preview(0, joined(diptychs, "right half"), "right half")
+    edit = Preview(0, joined([changed, source]), joined([source, source]))
     (verdict,) = PixelJudge().score(panorama, [edit], lambda: None)
-    (alone,) = PixelJudge().score(Question(source, ""), [Preview(0, diptychs[1], "right half")], lambda: None)
+    (alone,) = PixelJudge().score(Question(source, ""), [Preview(0, source, source)], lambda: None)
     assert (verdict.broken, alone.broken) == (False, True)
 
 
 def test_previews_of_a_dozen_large_diptychs_are_small():
-    panels = [Preview(seed, torch.rand(768, 1024, 3), "right half") for seed in range(12)]
-    assert sum(preview.picture.untyped_storage().nbytes() for preview in panels) < 60e6
+    left = torch.rand(768, 512, 3)
+    panels = [Preview(seed, torch.rand(768, 512, 3), left) for seed in range(12)]
+    assert sum(preview.picture.untyped_storage().nbytes() for preview in panels) < 30e6
     assert panels[0].panel.shape == (768, 512, 3)
     assert panels[0].panel.dtype == panels[0].left.dtype == torch.float32
 

@@ -230,7 +230,7 @@ def test_what_is_kept_goes_when_its_model_goes(models, picking, kept):
     picking(model=model)
     assert kept.count == 3
     # Three previews as float16, three recordings of two evaluations and a prediction.
-    assert kept.nbytes == 3 * (32 * 64 * 3 * 2 + 3 * 16 * 4 * 8 * 4)
+    assert kept.nbytes == 3 * (32 * 32 * 3 * 2 + 3 * 16 * 4 * 8 * 4)
     del model
     gc.collect()
     assert kept.count == 0

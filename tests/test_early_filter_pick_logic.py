@@ -91,7 +91,7 @@ def test_an_object_that_is_gone_is_told():
 
 
 def candidate(seed: int, step: int = 2) -> KeptCandidate:
-    return KeptCandidate(step, Preview(seed, torch.zeros(4, 8, 3), "right half"))
+    return KeptCandidate(step, Preview(seed, torch.zeros(4, 8, 3)))
 
 
 PREVIEW, RECORDING = 4 * 8 * 3 * 2, 1000

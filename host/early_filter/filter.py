@@ -13,12 +13,13 @@ from ...early_filter.budget import Budget
 from ...early_filter.judge import Judge, Question
 from ...early_filter.plan import Plan, StopEarly
 from ...early_filter.run import EarlyFilter, Outcome
-from ...early_filter.stored_preview import Panel, joined, left_half, right_half
+from ...early_filter.stored_preview import Panel, joined, right_half
 from ..conditioning_rows import unused_pictures
 from ..sampling import LatentRow, Process, as_output, latent_rows, row
 from ..step_caches import unknown_wrapper
 from ..tiles import picture_rows
 from . import previews
+from .panels import Panels
 from .resume import refuse_caches
 from .tiled import TiledSampler
 
@@ -70,9 +71,10 @@ def filter_latent(settings: FilterSettings, latent: Mapping[str, Any]) -> tuple[
 
 def _filter_picture(settings: FilterSettings, rows: Sequence[LatentRow], budget: Budget) -> Outcome[Tensor]:
     begun = time.perf_counter()
-    question = _question(settings, rows)
+    panels = Panels(settings.vae, settings.panel, rows)
+    question = _question(settings, rows, panels)
     decoding = time.perf_counter() - begun
-    sampler = TiledSampler(settings, rows, budget)
+    sampler = TiledSampler(settings, rows, budget, panels)
     budget.begin_picture(len(rows))
     outcome = EarlyFilter(settings.plan, sampler, settings.judges, question, budget, settings.stop_early).run()
     return replace(outcome, seconds=outcome.seconds | {"decoding": outcome.seconds["decoding"] + decoding})
@@ -138,22 +140,20 @@ def _check_instruction(settings: FilterSettings) -> None:
         )
 
 
-def _question(settings: FilterSettings, rows: Sequence[LatentRow]) -> Question:
+def _question(settings: FilterSettings, rows: Sequence[LatentRow], panels: Panels) -> Question:
     """The source and region of one picture at the size of its previews; its tiles side by side."""
-    source = joined([_source(settings, one) for one in rows], "whole picture")
-    region = joined([_region(settings, one) for one in rows], "whole picture")
+    given = settings.source
+    source = panels.left if given is None else joined([_fitted(settings, given, one) for one in rows])
+    region = joined([_region(settings, one) for one in rows])
     return Question(source, settings.instruction, None if float(region.amin()) > EVERYTHING else region)
 
 
-def _source(settings: FilterSettings, latent: LatentRow) -> Tensor:
-    """The source `h w 3` of one row of the latent."""
-    if settings.source is None:
-        (whole,) = previews.decode(settings.vae, [latent.samples], torch.float32)
-        return left_half(whole)
+def _fitted(settings: FilterSettings, source: Tensor, latent: LatentRow) -> Tensor:
+    """The given source `h w 3` of one row of the latent."""
     height, width = previews.decoded_size(settings.vae, latent.samples)
     # A diptych's panels are the source stretched to whole tokens; other models' pictures are cropped to them.
     size, crop = ((height, width // 2), "disabled") if settings.panel == "right half" else ((height, width), "center")
-    return previews.fitted(row(settings.source, latent.index)[0], *size, crop)
+    return previews.fitted(row(source, latent.index)[0], *size, crop)
 
 
 def _region(settings: FilterSettings, latent: LatentRow) -> Tensor:

@@ -15,6 +15,7 @@ from ...early_filter.plan import Plan
 from ...early_filter.stored_preview import Panel
 from ..sampling import Process, as_output, latent_rows
 from ..tiles import picture_rows
+from .panels import Panels
 from .resume import refuse_caches
 from .tiled import TiledSampler
 
@@ -76,7 +77,9 @@ def pick_latent(settings: PickSettings, latent: Mapping[str, Any]) -> PickedLate
     budget = Budget(plan, len(rows), latent_preview.prepare_callback(process.model, plan.most_steps * len(rows)))
     filters = []
     for picture, held, seed in zip(indices, kept.pictures, picks.seeds, strict=True):
-        sampler = TiledSampler(settings, [rows[index] for index in picture], budget, held.recordings)
+        tiles = [rows[index] for index in picture]
+        panels = Panels(settings.vae, settings.panel, tiles, judged=False)
+        sampler = TiledSampler(settings, tiles, budget, panels, held.recordings)
         filters.append(PickFilter(plan, sampler, held, _seeds(plan, held, picks, seed), seed, picks.complete))
     budget.expect(sum(one.steps * len(picture) for one, picture in zip(filters, indices, strict=True)))
     try:

@@ -1,12 +1,14 @@
 """Pictures for the judges: decoded previews, the source, and the region that may change."""
 
 import math
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 import comfy.utils
 import torch
 from torch import Tensor
+
+Item = TypeVar("Item")
 
 CHUNK_BYTES = 32 * 2**20
 """Pictures are decoded in groups of about this size in float32: one by one would be slow, all at once too large."""
@@ -14,10 +16,17 @@ CHUNK_BYTES = 32 * 2**20
 
 def decode(vae: Any, latents: Sequence[Tensor], dtype: torch.dtype) -> list[Tensor]:
     """Decode latents `1 c h w` of one size; pictures `h w 3` in 0..1, of `dtype`, on the CPU."""
+    return in_groups(lambda group: vae.decode(torch.cat(list(group))), latents, dtype)
+
+
+def in_groups(
+    decode_group: Callable[[Sequence[Item]], Tensor], items: Sequence[Item], dtype: torch.dtype
+) -> list[Tensor]:
+    """The same of anything that a group of gives pictures `b h w c`, one for each."""
     pictures: list[Tensor] = []
     count = 1
-    while len(pictures) < len(latents):
-        images = vae.decode(torch.cat(list(latents[len(pictures) : len(pictures) + count])))
+    while len(pictures) < len(items):
+        images = decode_group(items[len(pictures) : len(pictures) + count])
         images = images.reshape(-1, *images.shape[-3:])[..., :3]
         pictures += [image.to(device="cpu", dtype=dtype, copy=True) for image in images]
         count = max(1, CHUNK_BYTES // (4 * math.prod(images.shape[1:])))

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
 import comfy.model_management
 import torch
@@ -12,10 +12,9 @@ from ...early_filter.budget import Budget
 from ...early_filter.judge import Candidate
 from ...early_filter.run import Finished, PictureSampler
 from ...early_filter.select import Failure
-from ...early_filter.stored_preview import STORED, Panel, Preview, joined
 from ..interrupts import INTERRUPTS, poll
 from ..sampling import LatentRow, Process
-from . import previews
+from .panels import Panels
 from .recording import Recording
 from .resume import ResumableSampler
 
@@ -36,10 +35,6 @@ class SamplerSetting(Protocol):
     @property
     def short(self) -> Process | None: ...
     @property
-    def vae(self) -> Any: ...
-    @property
-    def panel(self) -> Panel: ...
-    @property
     def afresh(self) -> bool: ...
 
 
@@ -53,12 +48,13 @@ class TiledSampler(PictureSampler[Tensor]):
         setting: SamplerSetting,
         rows: Sequence[LatentRow],
         budget: Budget,
+        panels: Panels,
         recordings: Sequence[dict[int, Recording]] | None = None,
     ) -> None:
         """`recordings` of each row are gone on from and added to; None begins with none."""
         afresh = setting.afresh
         kept = recordings or [{} for _ in rows]
-        self._setting = setting
+        self._panels = panels
         self._samplers = [
             ResumableSampler(setting.process, one, budget, afresh, recorded)
             for one, recorded in zip(rows, kept, strict=True)
@@ -81,10 +77,7 @@ class TiledSampler(PictureSampler[Tensor]):
 
     def previews(self, seeds: Sequence[int]) -> list[Candidate]:
         poll()
-        panel = self._setting.panel
-        latents = [latent for seed in seeds for latent in self._latents[seed]]
-        pictures = iter(previews.decode(self._setting.vae, latents, STORED))
-        return [Preview(seed, joined([next(pictures) for _ in self._samplers], panel), panel) for seed in seeds]
+        return self._panels.previews({seed: self._latents[seed] for seed in seeds})
 
     def finish(self, seed: int) -> Finished[Tensor]:
         ends = [sampler.finish(seed) for sampler in self._samplers]
