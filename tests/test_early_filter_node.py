@@ -9,69 +9,14 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from support.early_filter import counting
 from support.judges import ScriptedJudge, by_seed
-from support.tiny_edit import conditioning, early_filter, edit_inputs, sources
+from support.tiny_edit import conditioning, edit_inputs, sources
 from torch.profiler import ProfilerActivity, profile
 
-pytestmark = pytest.mark.host
+pytestmark = [pytest.mark.host, pytest.mark.usefixtures("one_thread")]
 
 SEEDS = 2**64
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
-@pytest.fixture(scope="module")
-def models(host):
-    return {"model": host.load_model(), "vae": host.load_vae()}
-
-
-@pytest.fixture(scope="module")
-def edit(host, models):
-    return edit_inputs(host, models["vae"])
-
-
-@pytest.fixture
-def sampled(host, models, edit):
-    """Runs EarlyFilterSampler with small defaults; changes by name."""
-
-    def run(**changes):
-        return early_filter(host, **models | edit | changes)
-
-    return run
-
-
-@pytest.fixture
-def plain(host, models, edit):
-    """Runs KSampler likewise."""
-
-    def run(**changes):
-        inputs = {
-            "model": models["model"], **edit, "steps": 4, "cfg": 1.0, "sampler_name": "euler", "scheduler": "simple",
-            "denoise": 1.0,
-        }  # fmt: skip
-        return host.call("KSampler", **inputs | changes)[0]["samples"]
-
-    return run
-
-
-def counting(model):
-    """A clone of a model that counts its calls, and the count as a list of one."""
-    from comfy.patcher_extension import WrappersMP
-
-    count, clone = [0], model.clone()
-
-    def call(executor, *args, **kwargs):
-        count[0] += 1
-        return executor(*args, **kwargs)
-
-    clone.add_wrapper_with_key(WrappersMP.APPLY_MODEL, "count", call)
-    return clone, count
 
 
 @pytest.mark.parametrize(
@@ -90,22 +35,22 @@ def counting(model):
         ({"probe_steps": 28}, 6 * 28),
     ],
 )
-def test_the_model_is_called_as_often_as_planned(sampled, models, changes, calls):
+def test_the_model_is_called_as_often_as_planned(filtered, models, changes, calls):
     model, count = counting(models["model"])
     settings = {"steps": 28, "candidates": 6, "probe_steps": 4, "keep": 2, "judge": ScriptedJudge(by_seed(s5=1.0))}
-    _, _, _, report = sampled(**settings | changes, model=model)
+    _, _, _, report = filtered(**settings | changes, model=model)
     assert count[0] == calls == report["evaluations"]["spent"]
 
 
-def test_paper_mode_runs_the_winner_from_its_start(sampled, plain):
-    samples, _, seed, report = sampled(mode="paper", probe_steps=2, judge=ScriptedJudge(by_seed(s5=1.0)))
+def test_paper_mode_runs_the_winner_from_its_start(filtered, plain):
+    samples, _, seed, report = filtered(mode="paper", probe_steps=2, judge=ScriptedJudge(by_seed(s5=1.0)))
     assert torch.equal(samples, plain(seed=seed))
     assert report["evaluations"]["spent"] == 3 * 2 + 4
 
 
-def test_paper_mode_judges_the_short_runs_ends(sampled, plain, host, models):
+def test_paper_mode_judges_the_short_runs_ends(filtered, plain, host, models):
     judge = ScriptedJudge(by_seed(s5=1.0))
-    sampled(mode="paper", probe_steps=2, judge=judge)
+    filtered(mode="paper", probe_steps=2, judge=judge)
     (picture,) = host.call("VAEDecode", vae=models["vae"], samples={"samples": plain(seed=4, steps=2)})
     assert torch.allclose(judge.edits[1].panel, picture[0, :, 32:], atol=1e-3)
 
@@ -129,16 +74,16 @@ def test_paper_mode_of_the_custom_sampler_picks_its_short_schedule_from_the_sigm
     assert torch.allclose(judge.edits[1].panel, picture[0, :, 32:], atol=1e-3)
 
 
-def test_without_a_judge_the_pixel_judge_chooses(sampled):
-    _, _, _, report = sampled()
+def test_without_a_judge_the_pixel_judge_chooses(filtered):
+    _, _, _, report = filtered()
     assert report["pictures"][0]["looks"][0]["judge"] == "pixels"
 
 
-def test_a_failing_judge_does_not_lose_the_run(sampled, plain, caplog):
+def test_a_failing_judge_does_not_lose_the_run(filtered, plain, caplog):
     def fail(*_):
         raise TimeoutError("no answer within 60 s")
 
-    samples, _, seed, report = sampled(judge=ScriptedJudge(fail))
+    samples, _, seed, report = filtered(judge=ScriptedJudge(fail))
     assert torch.equal(samples, plain(seed=seed))
     assert "no answer within 60 s" in report["pictures"][0]["failures"][0]["error"]
     assert report["pictures"][0]["looks"][0]["judge"] == "pixels"
@@ -181,19 +126,19 @@ def test_the_node_says_that_the_judge_failed_and_who_chose(host, models, edit, m
 
 
 @pytest.mark.parametrize("instruction", ["", " \n"])
-def test_a_judge_that_reads_the_instruction_needs_one(sampled, models, instruction):
+def test_a_judge_that_reads_the_instruction_needs_one(filtered, models, instruction):
     model, count = counting(models["model"])
     judge = ScriptedJudge(by_seed(s4=1.0), reads_instruction=True)
     with pytest.raises(ValueError, match=r"instruction is empty.*Connect the output instruction of Edit Instruction"):
-        sampled(model=model, judge=judge, instruction=instruction)
+        filtered(model=model, judge=judge, instruction=instruction)
     assert count[0] == 0
     # The pixel judge does not.
-    sampled(model=model, instruction=instruction)
+    filtered(model=model, instruction=instruction)
 
 
-def test_judges_see_source_region_and_both_panels(sampled, models, host, edit):
+def test_judges_see_source_region_and_both_panels(filtered, models, host, edit):
     judge = ScriptedJudge(by_seed(s4=1.0))
-    sampled(judge=judge)
+    filtered(judge=judge)
     (question,), edits = judge.questions, judge.edits
     (source,) = host.call("VAEDecode", vae=models["vae"], samples={"samples": edit["latent_image"]["samples"]})
     assert torch.equal(question.source, source[0, :, :32])
@@ -206,26 +151,26 @@ def test_judges_see_source_region_and_both_panels(sampled, models, host, edit):
     assert edits[0].panel.shape == (32, 32, 3)
 
 
-def test_a_mask_on_part_of_the_right_panel_is_the_region(sampled, edit):
+def test_a_mask_on_part_of_the_right_panel_is_the_region(filtered, edit):
     mask = torch.zeros(1, 1, 32, 64)
     mask[..., 8:24, 40:56] = 1.0
     judge = ScriptedJudge(by_seed(s4=1.0))
-    sampled(judge=judge, latent_image=edit["latent_image"] | {"noise_mask": mask})
+    filtered(judge=judge, latent_image=edit["latent_image"] | {"noise_mask": mask})
     assert torch.equal(judge.questions[0].region, mask[0, 0, :, 32:])
 
 
-def test_a_given_source_is_fitted_to_the_panel(sampled):
+def test_a_given_source_is_fitted_to_the_panel(filtered):
     judge = ScriptedJudge(by_seed(s4=1.0))
     large = sources()[0].repeat_interleave(4, 0).repeat_interleave(4, 1)[None]
-    sampled(judge=judge, source=large)
+    filtered(judge=judge, source=large)
     assert torch.allclose(judge.questions[0].source, sources()[0], atol=1e-6)
 
 
-def test_each_picture_of_a_batch_gets_its_own_winner_as_if_it_were_alone(host, sampled, plain, models):
+def test_each_picture_of_a_batch_gets_its_own_winner_as_if_it_were_alone(host, filtered, plain, models):
     batch = edit_inputs(host, models["vae"], batch=2)
     picked = iter((5, 5, 5, 4, 4, 4))
     judge = ScriptedJudge(lambda entry: by_seed(**{f"s{next(picked)}": 1.0})(entry))
-    samples, previews, seed, report = sampled(**batch, judge=judge, cfg=3.0)
+    samples, previews, seed, report = filtered(**batch, judge=judge, cfg=3.0)
     assert report["seeds"] == [5, 4]
     assert seed == 5
     assert previews.shape == (2 * 3, 32, 32, 3)
@@ -246,14 +191,14 @@ def in_tiles(latent, noise_rows):
 
 
 @pytest.mark.parametrize("mode", ["resume", "paper"])
-def test_the_tiles_of_a_picture_get_one_winner(host, sampled, plain, models, mode):
+def test_the_tiles_of_a_picture_get_one_winner(host, filtered, plain, models, mode):
     """Each tile as KSampler makes it alone with that seed."""
     batch = edit_inputs(host, models["vae"], batch=4)
     batch["latent_image"] = in_tiles(batch["latent_image"], [0, 0, 1, 1])
     picked = iter((5, 5, 5, 4, 4, 4))
     judge = ScriptedJudge(lambda entry: by_seed(**{f"s{next(picked)}": 1.0})(entry))
     model, count = counting(models["model"])
-    samples, previews, seed, report = sampled(**batch, model=model, judge=judge, mode=mode)
+    samples, previews, seed, report = filtered(**batch, model=model, judge=judge, mode=mode)
     assert (seed, report["seeds"], previews.shape) == (5, [5, 4], (2 * 3, 32, 64, 3))
     for index, winner in enumerate((5, 5, 4, 4)):
         latent, noise_row = batch["latent_image"], batch["latent_image"]["batch_index"][index]
@@ -276,17 +221,17 @@ def test_the_tiles_of_a_picture_get_one_winner(host, sampled, plain, models, mod
     assert judge.edits[0].panel.shape == judge.edits[0].left.shape == (32, 64, 3)
 
 
-def test_a_region_on_one_tile_is_that_part_of_the_picture(host, sampled, models):
+def test_a_region_on_one_tile_is_that_part_of_the_picture(host, filtered, models):
     batch = edit_inputs(host, models["vae"], batch=2)
     mask = torch.zeros(2, 1, 32, 64)
     mask[1, 0, 8:24, 40:56] = 1.0
     judge = ScriptedJudge(by_seed(s4=1.0))
     latent = in_tiles(batch["latent_image"] | {"noise_mask": mask}, [0, 0])
-    sampled(**batch | {"latent_image": latent}, judge=judge)
+    filtered(**batch | {"latent_image": latent}, judge=judge)
     assert torch.equal(judge.questions[0].region, torch.cat([mask[0, 0, :, 32:], mask[1, 0, :, 32:]], dim=1))
 
 
-def test_tiles_of_the_real_nodes_are_one_picture(host, sampled, models):
+def test_tiles_of_the_real_nodes_are_one_picture(host, filtered, models):
     diptych, mask, _, layout = host.call(
         "DiptychCreate", image="None", image_input=torch.rand(1, 32, 96, 3), panel_width=64, fit="tiles"
     )
@@ -296,19 +241,19 @@ def test_tiles_of_the_real_nodes_are_one_picture(host, sampled, models):
     )
     assert len(diptych) > 2
     common = {"positive": positive, "negative": negative, "steps": 2}
-    _, previews, _, report = sampled(latent_image=latent, **common)
+    _, previews, _, report = filtered(latent_image=latent, **common)
     assert (len(previews), len(report["seeds"])) == (3, 1)
     # A tile alone, and pictures that merely start from the same noise, are pictures of their own.
     (one,) = host.call("LatentFromBatch", samples=latent, batch_index=1, length=1)
-    assert len(sampled(latent_image=one, **common)[3]["seeds"]) == 1
+    assert len(filtered(latent_image=one, **common)[3]["seeds"]) == 1
     del latent["icedit_tiles"]
-    assert len(sampled(latent_image=latent, **common)[3]["seeds"]) == len(diptych)
+    assert len(filtered(latent_image=latent, **common)[3]["seeds"]) == len(diptych)
     # The samplers' own layout says it without the latent's key.
-    assert len(sampled(latent_image=latent, layout=layout, **common)[3]["seeds"]) == 1
-    assert len(sampled(latent_image=one, layout=layout, **common)[3]["seeds"]) == 1
+    assert len(filtered(latent_image=latent, layout=layout, **common)[3]["seeds"]) == 1
+    assert len(filtered(latent_image=one, layout=layout, **common)[3]["seeds"]) == 1
 
 
-def test_a_layout_at_the_sampler_decides_over_what_the_latent_says(host, sampled, models):
+def test_a_layout_at_the_sampler_decides_over_what_the_latent_says(host, filtered, models):
     def layout_of(image, **fit):
         return host.call("DiptychCreate", image="None", image_input=image, panel_width=64, **fit)[3]
 
@@ -316,28 +261,28 @@ def test_a_layout_at_the_sampler_decides_over_what_the_latent_says(host, sampled
     latent = in_tiles(batch["latent_image"], [0, 0, 0, 0])
     tiles, whole = layout_of(torch.rand(1, 32, 96, 3), fit="tiles"), layout_of(torch.rand(4, 32, 32, 3))
     common = batch | {"steps": 2, "latent_image": latent}
-    assert len(sampled(**common)[3]["seeds"]) == 1
-    assert len(sampled(**common, layout=whole)[3]["seeds"]) == 4
+    assert len(filtered(**common)[3]["seeds"]) == 1
+    assert len(filtered(**common, layout=whole)[3]["seeds"]) == 4
     common["latent_image"] = in_tiles(latent, [0, 0, 1, 1])
-    assert len(sampled(**common)[3]["seeds"]) == 2
-    assert len(sampled(**common, layout=tiles)[3]["seeds"]) == 1
+    assert len(filtered(**common)[3]["seeds"]) == 2
+    assert len(filtered(**common, layout=tiles)[3]["seeds"]) == 1
 
 
-def test_tiles_that_cannot_be_told_apart_or_have_other_sources_are_refused(host, sampled, models):
+def test_tiles_that_cannot_be_told_apart_or_have_other_sources_are_refused(host, filtered, models):
     batch = edit_inputs(host, models["vae"], batch=4)
     latent = in_tiles(batch["latent_image"], [0, 0, 1, 1])
     model, count = counting(models["model"])
     with pytest.raises(ValueError, match="source holds 1 pictures, and latent_image 4 tiles"):
-        sampled(**batch | {"latent_image": latent}, model=model, source=sources())
+        filtered(**batch | {"latent_image": latent}, model=model, source=sources())
     with pytest.raises(ValueError, match="latent_image holds 4 tiles of pictures that have 3 each"):
-        sampled(**batch | {"latent_image": latent | {"icedit_tiles": 3}}, model=model)
+        filtered(**batch | {"latent_image": latent | {"icedit_tiles": 3}}, model=model)
     assert count[0] == 0
 
 
-def test_a_picture_taken_from_a_batch_keeps_its_noise(host, sampled, plain, models):
+def test_a_picture_taken_from_a_batch_keeps_its_noise(host, filtered, plain, models):
     batch = edit_inputs(host, models["vae"], batch=2)["latent_image"]
     (second,) = host.call("LatentFromBatch", samples=batch, batch_index=1, length=1)
-    samples, _, seed, _ = sampled(latent_image=second, judge=ScriptedJudge(by_seed(s4=1.0)))
+    samples, _, seed, _ = filtered(latent_image=second, judge=ScriptedJudge(by_seed(s4=1.0)))
     assert torch.equal(samples, plain(latent_image=second, seed=seed))
 
 
@@ -384,10 +329,10 @@ def test_whole_pictures_of_an_edit_model(host, models, tmp_path):
         ({"latent_image": {"samples": torch.ones(16, 4)}}, "no picture latent"),
     ],
 )
-def test_what_cannot_be_filtered_is_refused_before_sampling(sampled, models, changes, word):
+def test_what_cannot_be_filtered_is_refused_before_sampling(filtered, models, changes, word):
     model, count = counting(models["model"])
     with pytest.raises(ValueError, match=word):
-        sampled(**changes, model=model)
+        filtered(**changes, model=model)
     assert count[0] == 0
 
 
@@ -415,13 +360,13 @@ def test_samplers_with_steps_of_their_own_are_not_offered(host):
     assert set(KSampler.SAMPLERS) - set(offered[1]["options"]) == {"dpm_fast", "dpm_adaptive"}
 
 
-def test_easycache_is_refused_and_lazycache_resumed(host, sampled, plain, models):
+def test_easycache_is_refused_and_lazycache_resumed(host, filtered, plain, models):
     settings = {"reuse_threshold": 0.2, "start_percent": 0.1, "end_percent": 0.95, "verbose": False}
     (cached,) = host.call("EasyCache", model=models["model"], **settings)
     with pytest.raises(ValueError, match="EasyCache"):
-        sampled(model=cached)
+        filtered(model=cached)
     (lazy,) = host.call("LazyCache", model=models["model"], **settings)
-    samples, _, seed, _ = sampled(model=lazy, steps=8, probe_steps=4, judge=ScriptedJudge(by_seed(s4=1.0)))
+    samples, _, seed, _ = filtered(model=lazy, steps=8, probe_steps=4, judge=ScriptedJudge(by_seed(s4=1.0)))
     assert torch.equal(samples, plain(model=lazy, steps=8, seed=seed))
 
 
@@ -460,7 +405,7 @@ class TestInterrupt:
         yield lambda: comfy.model_management.interrupt_current_processing(True)
         comfy.model_management.interrupt_current_processing(False)
 
-    def test_while_sampling(self, sampled, plain, models, interrupt):
+    def test_while_sampling(self, filtered, plain, models, interrupt):
         from comfy.model_management import InterruptProcessingException
         from comfy.patcher_extension import WrappersMP
 
@@ -475,12 +420,12 @@ class TestInterrupt:
         model.add_wrapper_with_key(WrappersMP.APPLY_MODEL, "press", press)
         options = repr(model.model_options)
         with pytest.raises(InterruptProcessingException):
-            sampled(model=model, probe_steps=2)
+            filtered(model=model, probe_steps=2)
         assert count[0] == 5
         assert repr(model.model_options) == options
         assert torch.equal(plain(seed=3), before)
 
-    def test_while_judging(self, sampled, models, interrupt):
+    def test_while_judging(self, filtered, models, interrupt):
         from comfy.model_management import InterruptProcessingException
 
         held = []
@@ -494,14 +439,14 @@ class TestInterrupt:
         # The judge's own failure does not hide the interrupt: the next question is never asked.
         judge = ScriptedJudge(press)
         with pytest.raises(InterruptProcessingException):
-            sampled(model=model, judge=judge)
+            filtered(model=model, judge=judge)
         assert count[0] == 3
         judge.edits.clear()
         gc.collect()
         assert held[0]() is None
 
 
-def test_one_progress_bar_with_previews_over_all_steps(sampled, models):
+def test_one_progress_bar_with_previews_over_all_steps(filtered, models):
     import comfy.utils
     from comfy.cli_args import LatentPreviewMethod, args
 
@@ -510,7 +455,7 @@ def test_one_progress_bar_with_previews_over_all_steps(sampled, models):
     comfy.utils.set_progress_bar_global_hook(lambda *bar, **_: told.append(bar))
     args.preview_method = LatentPreviewMethod.Latent2RGB
     try:
-        sampled(steps=8, candidates=4, probe_steps=2, keep=2, judge=ScriptedJudge(by_seed(s4=1.0, s5=0.5)))
+        filtered(steps=8, candidates=4, probe_steps=2, keep=2, judge=ScriptedJudge(by_seed(s4=1.0, s5=0.5)))
     finally:
         comfy.utils.set_progress_bar_global_hook(hook)
         args.preview_method = method

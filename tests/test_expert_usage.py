@@ -19,11 +19,6 @@ STEPS, HEIGHT, WIDTH, WORDS = 3, 2, 4, 8
 
 
 @pytest.fixture(scope="module")
-def loras(host, tiny_models):
-    return moe.Loras(host, tiny_models / "loras")
-
-
-@pytest.fixture(scope="module")
 def tensors():
     return moe_lora()
 

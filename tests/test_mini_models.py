@@ -3,7 +3,6 @@
 import os
 from pathlib import Path
 
-import pytest
 import torch
 from icedit.diptych.prompt import edit_prompt
 from icedit.mini.autoencoder import DECODER_BLOCKS, DECODER_WIDTHS, SCALE, SHIFT, Autoencoder, Decoder, taesd_state
@@ -11,19 +10,10 @@ from icedit.mini.flux import Flux, MiniFluxShape, own_state, patchify, position_
 from icedit.moe_lora.routed import RoutedWeights
 from safetensors.torch import load_file, save_file
 from support import golden
+from support.pack import PACK
 from support.plain_adapters import RoutedLinear
 
-MODELS = Path(__file__).resolve().parent.parent / "mini" / "models"
-
-
-@pytest.fixture(scope="module")
-def mini(host):
-    """The host with the mini models among its models."""
-    import folder_paths
-
-    for kind in MODELS.iterdir():
-        folder_paths.add_model_folder_path(kind.name, str(kind))
-    return host
+MODELS = PACK / "mini" / "models"
 
 
 def compute_the_same(own, network, channels):

@@ -12,16 +12,6 @@ pytestmark = pytest.mark.host
 FILL = {"depth": 19, "depth_single_blocks": 38, "hidden_size": 3072}
 
 
-@pytest.fixture(scope="module")
-def loras(host, tiny_models):
-    return moe.Loras(host, tiny_models / "loras")
-
-
-@pytest.fixture(scope="module")
-def vectors():
-    return golden.read("top1")
-
-
 @pytest.fixture
 def model(vectors):
     return vectors.load_model()

@@ -34,16 +34,6 @@ HOSTS = {
 
 
 @pytest.fixture(scope="module")
-def loras(host, tiny_models):
-    return moe.Loras(host, tiny_models / "loras")
-
-
-@pytest.fixture(scope="module")
-def vectors():
-    return golden.read("top1")
-
-
-@pytest.fixture(scope="module")
 def model(vectors):
     return vectors.load_model()
 

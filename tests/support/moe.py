@@ -1,4 +1,4 @@
-"""Adapter files for tests, and the plain way to compute them that they are checked against."""
+"""Adapter files for tests, golden vectors, and the plain way to compute them that they are checked against."""
 
 import itertools
 import sys
@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pytest
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -73,6 +74,24 @@ class Loras:
         return self.host.call(
             "LoraLoaderModelOnly", model=model, lora_name=self.save(tensors), strength_model=strength
         )[0]
+
+
+@pytest.fixture(scope="module")
+def loras(host: Any, tiny_models: Path) -> Loras:
+    """Where tests put adapter files for the host."""
+    return Loras(host, tiny_models / "loras")
+
+
+@pytest.fixture(scope="module")
+def vectors() -> golden.Golden:
+    """The golden vectors of a model whose tokens go to one expert each."""
+    return golden.read("top1")
+
+
+@pytest.fixture(scope="module")
+def tensors() -> dict[str, Tensor]:
+    """Their adapter's tensors; not to be changed."""
+    return golden_tensors("top1")
 
 
 def merged(patched: Any) -> dict[str, Tensor]:
