@@ -119,6 +119,15 @@ def mini_vae(host):
     return comfy.sd.VAE(sd=comfy.utils.load_torch_file(str(MINI_MODELS / "vae" / "mini_ae.safetensors")))
 
 
+@pytest.fixture
+def no_judge_key(monkeypatch):
+    """The environment names no key for a judge's server, and no server but this machine."""
+    from icedit.early_filter.judges.api_key import HOSTS_VARIABLE, KEY_VARIABLE
+
+    monkeypatch.delenv(KEY_VARIABLE, raising=False)
+    monkeypatch.delenv(HOSTS_VARIABLE, raising=False)
+
+
 @pytest.fixture(scope="session")
 def server(host_environment, tiny_models):
     """A real ComfyUI server with the tiny stack."""

@@ -5,7 +5,17 @@ from pathlib import Path
 import pytest
 import torch
 from support import golden, moe
-from test_moe_layouts import DIFFUSERS, HOSTS, RANK, assert_same_weights, bfl_control, flux_model, header, joined, pairs
+from support.lora_layouts import (
+    DIFFUSERS,
+    HOSTS,
+    RANK,
+    assert_same_weights,
+    bfl_control,
+    flux_model,
+    header,
+    joined,
+    pairs,
+)
 
 pytestmark = pytest.mark.host
 

@@ -51,6 +51,11 @@ class Loras:
         save_file({key: tensor.contiguous() for key, tensor in tensors.items()}, self.folder / name, metadata)
         return name
 
+    def write(self, content: bytes, name: str = "broken.safetensors") -> str:
+        """Write a file of any content; its name."""
+        (self.folder / name).write_bytes(content)
+        return name
+
     def load(self, model: Any, adapter: str | Mapping[str, Tensor], strength: float = 1.0, **inputs: Any) -> Any:
         """MoELoRALoader's model; its report is checked to be there."""
         name = adapter if isinstance(adapter, str) else self.save(adapter)
