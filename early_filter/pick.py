@@ -9,8 +9,9 @@ from dataclasses import dataclass, replace
 from torch import Tensor
 
 from .kept import KeptCandidate, KeptPicture
+from .outcome import Finished
 from .plan import Plan
-from .run import Finished, PictureSampler
+from .run import PictureSampler
 from .stored_preview import Preview
 
 

@@ -37,7 +37,7 @@ class TestRefusals:
 
     def test_a_model_inside_torch_compiles_module_is_accepted(self, text_to_image, monkeypatch):
         """Some nodes put it in the model's place."""
-        from icedit.host.inversion.invert import check_model
+        from icedit.host.inversion.model_check import check_model
 
         flux = text_to_image["model"].model
         monkeypatch.setitem(flux._modules, "diffusion_model", torch.compile(flux.diffusion_model, backend="eager"))

@@ -6,8 +6,9 @@ from dataclasses import dataclass, field
 import torch
 from icedit.early_filter.budget import Budget
 from icedit.early_filter.judge import Candidate, Choice, JudgeError, Question
+from icedit.early_filter.outcome import Finished, Outcome
 from icedit.early_filter.plan import Plan, StopEarly
-from icedit.early_filter.run import EarlyFilter, Finished, Outcome, PictureSampler
+from icedit.early_filter.run import EarlyFilter, PictureSampler
 from icedit.early_filter.select import Failure
 from icedit.early_filter.stored_preview import Preview
 
