@@ -1,9 +1,7 @@
 """Runs a plan: probes candidates, has their previews judged, drops the losers, finishes the winner."""
 
-import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Generic
 
@@ -13,6 +11,7 @@ from .outcome import Finished, LookResult, Outcome, Result
 from .plan import Look, Plan, StopEarly
 from .select import GIVE_UP, AskedJudge, Failure, Interrupts, Ranking, rank
 from .similar import duplicates
+from .stopwatch import Stopwatch
 
 
 class PictureSampler(ABC, Generic[Result]):
@@ -80,7 +79,7 @@ class EarlyFilter(Generic[Result]):
         self._previews: dict[int, Candidate] = {}
         self._stopped_early = False
         self._evaluations = dict.fromkeys(self.plan.seeds, 0)
-        self._seconds = {"sampling": 0.0, "decoding": 0.0, "judging": 0.0}
+        self._clock = Stopwatch("sampling", "decoding", "judging")
 
     def run(self) -> Outcome[Result]:
         """Look after look, until one seed is left; to be called once."""
@@ -105,7 +104,7 @@ class EarlyFilter(Generic[Result]):
             self._stopped_early,
             self._evaluations,
             sum(self._evaluations.values()) if self.sampler.work is None else self.sampler.work,
-            self._seconds,
+            self._clock.seconds,
             self._stopping,
         )
 
@@ -181,14 +180,6 @@ class EarlyFilter(Generic[Result]):
         for failure in failures:
             self._failures.append((look.step, failure))
             self.sampler.judgement_failed(failure)
-
-    @contextmanager
-    def _clock(self, what: str) -> Iterator[None]:
-        start = time.perf_counter()
-        try:
-            yield
-        finally:
-            self._seconds[what] += time.perf_counter() - start
 
 
 def _good_enough(verdict: Verdict, stop: StopEarly) -> bool:

@@ -81,17 +81,23 @@ def shows_values():
 
 
 @pytest.fixture(scope="module")
-def models(host):
-    """The tiny FLUX.1-Fill and its VAE, by KSampler's and VAE Decode's names."""
-    return {"model": host.load_model(), "vae": host.load_vae()}
+def vae(host):
+    """The tiny VAE."""
+    return host.load_vae()
 
 
 @pytest.fixture(scope="module")
-def edit(host, models):
+def models(host, vae):
+    """The tiny FLUX.1-Fill and the tiny VAE, by the names of the nodes' inputs."""
+    return {"model": host.load_model(), "vae": vae}
+
+
+@pytest.fixture(scope="module")
+def edit(host, vae):
     """The smallest edit: positive, negative and latent_image for these models."""
     from support.tiny_edit import edit_inputs
 
-    return edit_inputs(host, models["vae"])
+    return edit_inputs(host, vae)
 
 
 @pytest.fixture(scope="module")

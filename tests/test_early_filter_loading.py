@@ -16,16 +16,6 @@ ADAPTERS = ["LoRA", "MoE-LoRA"]
 DTYPES = ["bf16", "fp8"]
 
 
-@pytest.fixture(scope="module")
-def vae(host):
-    return host.load_vae()
-
-
-@pytest.fixture(scope="module")
-def edit(host, vae):
-    return edit_inputs(host, vae)
-
-
 @pytest.fixture
 def model(host, request):
     """The tiny model in a dtype with an adapter; loaded anew, so that no test sees another one's weights."""

@@ -8,7 +8,6 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
 from support import golden, moe
-from support.tiny_edit import edit_inputs
 from support.tiny_stack import moe_lora
 
 pytestmark = pytest.mark.host
@@ -36,16 +35,6 @@ def file(loras, tensors):
 @pytest.fixture(scope="module")
 def model(loras, base, file):
     return loras.load(base, file)
-
-
-@pytest.fixture(scope="module")
-def vae(host):
-    return host.load_vae()
-
-
-@pytest.fixture(scope="module")
-def edit(host, vae):
-    return edit_inputs(host, vae)
 
 
 def watched(host, model, edit, **changes):
