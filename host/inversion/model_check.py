@@ -6,6 +6,7 @@ import comfy.ldm.flux.model
 import comfy.model_base
 import comfy.model_sampling
 
+from ..compiled import inside_compiled
 from ..step_caches import has_lazy_cache, step_cache, unknown_wrapper
 from .model import InversionError
 
@@ -59,6 +60,4 @@ def inversion_cautions(model: Any) -> list[str]:
 
 def flux_of(model: Any) -> Any:
     """The diffusion model itself."""
-    flux = getattr(model.model, "diffusion_model", None)
-    # The module inside the one that torch.compile makes.
-    return getattr(flux, "_orig_mod", flux)
+    return inside_compiled(getattr(model.model, "diffusion_model", None))
