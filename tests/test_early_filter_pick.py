@@ -1,7 +1,6 @@
 """The user picks: candidates first, then only the picked one goes on, and is KSampler's bit for bit."""
 
 import gc
-import importlib
 import json
 from dataclasses import dataclass
 from typing import Any
@@ -18,10 +17,7 @@ STEPS = 5
 @pytest.fixture
 def kept(host):
     """What is kept of all nodes: nothing at first."""
-    import nodes
-
-    # The host loads the pack under a name of its own.
-    found = importlib.import_module(f"{nodes.NODE_CLASS_MAPPINGS['EarlyFilterSampler'].__module__}_pick").KEPT
+    found = host.module("nodes.early_filter_pick").KEPT
     found.clear()
     yield found
     found.clear()

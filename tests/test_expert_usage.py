@@ -129,7 +129,7 @@ def test_an_error_in_the_middle_leaves_nothing_behind(host, loras, model, edit, 
         raise RuntimeError("in the middle")
 
     with monkeypatch.context() as failing:
-        failing.setattr(loras.module("training.usage").LayerTally, "add", fail)
+        failing.setattr(loras.host.module("training.usage").LayerTally, "add", fail)
         with pytest.raises(RuntimeError, match="in the middle"):
             watched(host, model, edit)
     assert nothing_left(model)
@@ -148,7 +148,7 @@ def test_picture_and_report_show_it(run, loras):
     assert picture.min() >= 0
     assert picture.max() <= 1
     pixels = (picture[0] * 255).round().int().flatten(0, 1)
-    colour_of = loras.module("training.usage_picture").colour_of
+    colour_of = loras.host.module("training.usage_picture").colour_of
     for expert in range(4):
         assert (pixels == torch.tensor(colour_of(expert))).all(-1).sum() > 200, "the legend at least"
     shares = usage.adapters[0].layers[1].shares

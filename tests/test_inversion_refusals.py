@@ -12,14 +12,8 @@ pytestmark = [pytest.mark.host, pytest.mark.usefixtures("one_thread")]
 
 
 class TestRefusals:
-    def test_hosts_that_do_not_show_values(self, inverted, text_to_image, monkeypatch):
-        import sys
-
-        import nodes
-
-        # The pack as the host has loaded it.
-        pack = nodes.NODE_CLASS_MAPPINGS["InContextInversion"].__module__.removesuffix(".nodes.inversion")
-        monkeypatch.setattr(sys.modules[f"{pack}.host.inversion.attention"], "PATCH", "no_such_patch")
+    def test_hosts_that_do_not_show_values(self, host, inverted, text_to_image, monkeypatch):
+        monkeypatch.setattr(host.module("host.inversion.attention"), "PATCH", "no_such_patch")
         counted, count = counting(text_to_image["model"])
         with pytest.raises(ValueError, match=r"attn1_patch.*Get a newer ComfyUI, or work without kept values"):
             inverted(model=counted)

@@ -1,7 +1,6 @@
 """What keeping attention values costs on the real host, for how long, and under torch.compile."""
 
 import gc
-import sys
 import weakref
 
 import pytest
@@ -10,14 +9,6 @@ from support import golden
 from support.inversion import STEPS, pictures
 
 pytestmark = [pytest.mark.host, pytest.mark.usefixtures("one_thread", "shows_values")]
-
-
-def loaded(name):
-    """A module of the pack as the host has loaded it."""
-    import nodes
-
-    pack = nodes.NODE_CLASS_MAPPINGS["InContextInversion"].__module__.removesuffix(".nodes.inversion")
-    return sys.modules[f"{pack}.host.{name}"]
 
 
 def test_ordinary_ram_that_goes_with_the_result(inverted, edited, monkeypatch):
@@ -55,8 +46,8 @@ def test_the_host_may_drop_old_results_first(inverted, monkeypatch):
     assert len(asked) == 1
 
 
-def test_only_what_is_kept_is_copied(inverted, monkeypatch):
-    sampler = loaded("inversion.sampler")
+def test_only_what_is_kept_is_copied(host, inverted, monkeypatch):
+    sampler = host.module("host.inversion.sampler")
     readings, reading = [], sampler.Reading
 
     def remember(*args):

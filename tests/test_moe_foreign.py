@@ -276,7 +276,7 @@ def test_a_refused_file_may_be_replaced_at_once(loras, model):
 
 def test_the_experts_are_in_memory_once(loras, model):
     """In the file's own dtype the stacked weights are the ones that were read."""
-    checkpoint = loras.module("moe_lora.checkpoint")
+    checkpoint = loras.host.module("moe_lora.checkpoint")
     layer = checkpoint.read_adapter(golden.read("top1").adapter_file).routed[0]
     down, up = layer.stacked(torch.float32)
     assert layer.down[1].untyped_storage().data_ptr() == down.untyped_storage().data_ptr()

@@ -111,8 +111,8 @@ class ErrorLog(logging.Handler):
 def test_500_mutated_files(loras, model, vectors, monkeypatch):
     """Whatever the file, it is our error or a whole adapter; the model is as it was either way."""
     before, log, outcomes = golden.evaluate(model, vectors), ErrorLog(), {"refused": 0, "used": 0}
-    error = loras.module("moe_lora.errors").AdapterError
-    adapters = loras.module("host.moe_lora.files")
+    error = loras.host.module("moe_lora.errors").AdapterError
+    adapters = loras.host.module("host.moe_lora.files")
 
     @settings(max_examples=500, deadline=None, database=None, derandomize=True, suppress_health_check=list(HealthCheck))
     @given(st.lists(MUTATION, min_size=1, max_size=3), DAMAGE)

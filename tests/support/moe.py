@@ -1,7 +1,6 @@
 """Adapter files for tests, golden vectors, and the plain way to compute them that they are checked against."""
 
 import itertools
-import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -62,13 +61,6 @@ class Loras:
         patched, report = self.host.call("MoELoRALoader", model=model, lora_name=name, strength=strength, **inputs)
         assert report.startswith(name)
         return patched
-
-    def module(self, name: str) -> Any:
-        """A module of the pack as the host imported it; `icedit` is another copy."""
-        import nodes
-
-        pack = nodes.NODE_CLASS_MAPPINGS["MoELoRALoader"].__module__.removesuffix(".nodes.moe_lora")
-        return sys.modules[f"{pack}.{name}"]
 
     def report(self, model: Any, adapter: str | Mapping[str, Tensor], strength: float = 1.0, **inputs: Any) -> str:
         name = adapter if isinstance(adapter, str) else self.save(adapter)
