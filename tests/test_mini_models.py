@@ -10,10 +10,9 @@ from icedit.mini.flux import Flux, MiniFluxShape, own_state, patchify, position_
 from icedit.moe_lora.routed import RoutedWeights
 from safetensors.torch import load_file, save_file
 from support import golden
-from support.pack import PACK
 from support.plain_adapters import RoutedLinear
 
-MODELS = PACK / "mini" / "models"
+MODELS = Path(__file__).resolve().parent.parent / "mini" / "models"
 
 
 def compute_the_same(own, network, channels):
