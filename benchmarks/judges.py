@@ -95,7 +95,8 @@ def filtered(judge: Any, known: Candidates, edit: int) -> int:
 
 def stored_sampler(known: Candidates, edit: int) -> Any:
     """What the early filter needs from a sampler, with candidates that are sampled already."""
-    from icedit.early_filter.run import Finished, PictureSampler
+    from icedit.early_filter.outcome import Finished
+    from icedit.early_filter.run import PictureSampler
 
     class StoredSampler(PictureSampler[None]):
         def __init__(self) -> None:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from .judge import Verdict
-from .run import Outcome
+from .outcome import Outcome
 
 WIDTH, BORDER = 400, 10
 """Width of a captioned preview, and of the frame around it, in pixels."""

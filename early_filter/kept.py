@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
-from .run import Finished
+from .outcome import Finished
 from .same_inputs import SeenInputs
 from .stored_preview import Preview
 

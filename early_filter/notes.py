@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from .judge import Judge
-from .run import Finished, Outcome
+from .outcome import Finished, Outcome
 from .select import Failure
 
 

@@ -1,7 +1,6 @@
 """Probes the candidates of one picture for a user to choose among, and finishes the one that was picked. Nothing that
 was kept of an earlier run is done again."""
 
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -9,8 +8,10 @@ from dataclasses import dataclass, replace
 from torch import Tensor
 
 from .kept import KeptCandidate, KeptPicture
+from .outcome import Finished
 from .plan import Plan
-from .run import Finished, PictureSampler
+from .run import PictureSampler
+from .stopwatch import Stopwatch
 from .stored_preview import Preview
 
 
@@ -59,7 +60,7 @@ class PickFilter:
         self.plan, self.sampler, self.kept, self.seeds, self.pick = plan, sampler, kept, tuple(seeds), pick
         self._to_finish = pick if finish else None
         self._evaluations: dict[int, int] = {}
-        self._seconds = {"sampling": 0.0, "decoding": 0.0}
+        self._clock = Stopwatch("sampling", "decoding")
 
     @property
     def _unseen(self) -> list[int]:
@@ -95,7 +96,9 @@ class PickFilter:
         finished = None if self._to_finish is None else self._finish(self._to_finish)
         shown = {seed: self.kept.candidates[seed] for seed in self.seeds}
         work = sum(self._evaluations.values()) if self.sampler.work is None else self.sampler.work
-        return PickedPicture(self.plan, self.pick, finished, shown, kept_steps, self._evaluations, work, self._seconds)
+        return PickedPicture(
+            self.plan, self.pick, finished, shown, kept_steps, self._evaluations, work, self._clock.seconds
+        )
 
     def _probe(self, seeds: Sequence[int]) -> None:
         for seed in seeds:
@@ -130,11 +133,3 @@ class PickFilter:
         except BaseException:
             self.kept.drop(seed)
             raise
-
-    @contextmanager
-    def _clock(self, what: str) -> Iterator[None]:
-        start = time.perf_counter()
-        try:
-            yield
-        finally:
-            self._seconds[what] += time.perf_counter() - start

@@ -2,14 +2,12 @@
 
 import json
 from collections.abc import Sequence
-from typing import Any
 
 from .captions import RankedPreview
 from .notes import changes
 from .pick import PickedPicture
 from .picks import Picks
-
-Entry = dict[str, Any]
+from .report import Entry
 
 
 def pick_report(pictures: Sequence[PickedPicture], kept_bytes: int, seconds: float) -> str:

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from .judge import Verdict
+from .outcome import LookResult, Outcome
 from .plan import PAPER_STEPS
-from .run import LookResult, Outcome
 from .select import Failure
 
 Entry = dict[str, Any]

@@ -26,10 +26,10 @@ class SeenInputs:
         return parts.keys() == self._parts.keys() and all(self._parts[place].same(parts[place]) for place in parts)
 
 
-Place = tuple[Any, ...]
+Way = tuple[Any, ...]
 
 
-def _parts(value: Any, place: Place = ()) -> Iterator[tuple[Place, Any]]:
+def _parts(value: Any, place: Way = ()) -> Iterator[tuple[Way, Any]]:
     """What lists and dictionaries hold, with the way to it; an empty one is a part itself."""
     if isinstance(value, Mapping) and value:
         for key, inner in value.items():

@@ -12,7 +12,7 @@ GIVE_UP = 2
 """After so many failed comparisons in a row a judge is not asked for more in this look: each may be a long timeout."""
 
 Interrupts = tuple[type[BaseException], ...]
-Answer = TypeVar("Answer")
+Judgement = TypeVar("Judgement")
 
 
 @dataclass(frozen=True)
@@ -153,7 +153,7 @@ class AskedJudge:
         self.comparisons.append(Comparison(self.name, first.seed, second.seed, preference))
         return preference.choice is Choice.SECOND
 
-    def _ask(self, asked: str, edits: Sequence[Candidate], answer: Callable[[], Answer]) -> Answer | None:
+    def _ask(self, asked: str, edits: Sequence[Candidate], answer: Callable[[], Judgement]) -> Judgement | None:
         self._poll()
         try:
             return answer()

@@ -10,9 +10,10 @@ from pathlib import Path, PureWindowsPath
 
 from .address import ServerAddress
 from .answers import items, mapping
-from .client import ComfyClient, NodeProgress, RunResult, SavedPicture, Workflow
+from .client import ComfyClient, NodeProgress, Workflow
 from .errors import ComfyError, GoneError
 from .job import Edit, Job
+from .outputs import RunResult, SavedPicture
 from .workflow import with_new_results
 
 log = logging.getLogger(__name__)

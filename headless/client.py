@@ -26,6 +26,7 @@ from .address import ServerAddress
 from .answers import items, json_list, json_object, mapping, queued
 from .connection import Connection
 from .errors import ComfyError, GoneError, UnreachableError
+from .outputs import RunResult, SavedPicture, saved_pictures
 
 Workflow = dict[str, dict[str, Any]]
 """API format: node id -> {"class_type": ..., "inputs": {...}}."""
@@ -44,30 +45,6 @@ class NodeProgress:
     node: str
     value: int
     total: int
-
-
-@dataclass(frozen=True)
-class SavedPicture:
-    """A picture that a node saved on the server."""
-
-    node: str
-    filename: str
-    subfolder: str
-    kind: str
-
-
-@dataclass(frozen=True)
-class RunResult:
-    """What a finished prompt produced: its pictures in the order of the workflow's nodes, and all outputs.
-
-    Args:
-        seconds: for which the server worked on it, if the server says so.
-    """
-
-    prompt_id: str
-    pictures: tuple[SavedPicture, ...]
-    outputs: dict[str, Any]
-    seconds: float | None = None
 
 
 class ComfyClient:
@@ -221,7 +198,7 @@ class ComfyClient:
                 self.prompts.discard(prompt_id)
                 raise
         self.prompts.discard(prompt_id)
-        return RunResult(prompt_id, _pictures(outputs, workflow), outputs, follower.seconds)
+        return RunResult(prompt_id, saved_pictures(outputs, workflow), outputs, follower.seconds)
 
     async def download(self, picture: SavedPicture) -> bytes:
         """The content of a picture.
@@ -263,16 +240,6 @@ class ComfyClient:
         with suppress(ComfyError):
             await self._connection.post("/queue", {"delete": [prompt_id]}, timeout=TAKE_BACK)
             await self._connection.post("/interrupt", {"prompt_id": prompt_id}, timeout=TAKE_BACK)
-
-
-def _pictures(outputs: dict[str, Any], workflow: Workflow) -> tuple[SavedPicture, ...]:
-    """In the order of the workflow's nodes. Node packs put other things than files under `images`, too."""
-    return tuple(
-        SavedPicture(node, entry["filename"], str(entry.get("subfolder") or ""), str(entry.get("type") or "output"))
-        for node in workflow
-        for entry in map(mapping, items(mapping(outputs.get(node)).get("images")))
-        if isinstance(entry.get("filename"), str)
-    )
 
 
 def _sendable(name: str) -> str:

@@ -30,6 +30,11 @@ def will_be_compiled(model: Any) -> bool:
     return bool(model.get_wrappers(WrappersMP.APPLY_MODEL, COMPILE_KEY))
 
 
+def inside_compiled(module: Any) -> Any:
+    """The module that torch.compile has put another one around; any other module as it is."""
+    return getattr(module, "_orig_mod", module)
+
+
 def is_compiled(network: Any) -> bool:
     """Whether a FLUX, or one of its blocks, is compiled."""
     modules = (network, *network.double_blocks, *network.single_blocks)

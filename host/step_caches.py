@@ -8,7 +8,7 @@ the same result and only decides differently about later steps; a TeaCache may r
 twice.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ WORDS = ("cache", "wavespeed")
 HOST = Path(comfy.samplers.__file__).resolve().parents[1]
 HOST_FOLDERS = ("comfy", "comfy_extras")
 
-Options = Mapping[str, Any]
+Options = dict[str, Any]
 
 
 def step_cache(model: Any, options: Options) -> str | None:

@@ -19,7 +19,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-Verdict = Literal["random start", "trained", "unknown"]
+RouterVerdict = Literal["random start", "trained", "unknown"]
 
 LIMIT = 6.0
 """Standard deviations. Of 9000 drawn random starts the worst had 4.5: the sum has a heavier tail than a normal."""
@@ -44,7 +44,7 @@ class RouterStart:
         kurtosis: of the entries: 1.8 for a uniform distribution, 3 for a normal one.
     """
 
-    verdict: Verdict
+    verdict: RouterVerdict
     rows: float
     squares: float
     kurtosis: float

@@ -22,8 +22,8 @@ from ..host.early_filter.filter import FilterSettings, filter_cautions, filter_l
 from ..host.early_filter.pick import PickSettings
 from ..host.upstream import running_call, upstream_digest
 from .early_filter_pick import NOT_CHOSEN_AMONG, finished_pick
-from .early_filter_ports import MAX_SEED, SEED, filter_inputs, filter_outputs
-from .sampling_inputs import sampler_and_scheduler
+from .early_filter_ports import SEED, filter_inputs, filter_outputs
+from .sampling_inputs import MAX_SEED, sampler_and_scheduler
 from .types import CATEGORY
 
 

@@ -5,12 +5,11 @@ from typing import get_args
 from comfy_api.latest import io
 
 from ..early_filter.picks import Choose
-from ..early_filter.plan import SEEDS, Mode, WhenChanged
+from ..early_filter.plan import Mode, WhenChanged
 from ..early_filter.stored_preview import Panel
 from .types import Judge as JudgePort
 from .types import Layout
 
-MAX_SEED = SEEDS - 1
 SEED = (
     "Seed of the first candidate; the others count on from it. The output seed tells which one won: KSampler with that "
     "seed gives the same result, bit for bit, while the model is loaded in the same way (see when_changed). In a batch "

@@ -12,10 +12,9 @@ from ..host.moe_lora import files
 from ..training.flatten import Weights
 from ..training.usage_picture import usage_picture
 from ..training.usage_report import usage_report
-from .sampling_inputs import sampler_and_scheduler
+from .sampling_inputs import MAX_SEED, sampler_and_scheduler
 from .types import CATEGORY, Usage
 
-MAX_SEED = 0xFFFFFFFFFFFFFFFF
 MAX_RANK = 4096
 
 

@@ -6,9 +6,9 @@ from comfy_api.latest import io, ui
 from ..diptych.grid import draw_grid, grid_cells
 from ..diptych.image import checked_image
 from ..host import devices, node_notes
+from .sampling_inputs import MAX_SEED
 from .types import CATEGORY
 
-MAX_SEED = 0xFFFFFFFFFFFFFFFF
 MOST_SEEDS = 64
 NO_INSTRUCTION = "instructions is empty. Write one plain command in each line, such as: make her hair dark green"
 

@@ -4,7 +4,7 @@ from comfy_api.latest import io
 
 from ..diptych.image import checked_image
 from ..host import node_notes, sampling
-from ..host.inversion import invert
+from ..host.inversion import invert, model_check
 from .types import CATEGORY
 
 
@@ -61,8 +61,8 @@ class InContextInversion(io.ComfyNode):
     def execute(
         cls, model, source_prompt, vae, diptych, steps, scheduler, denoise, sigmas=None, **settings
     ) -> io.NodeOutput:
-        invert.check_model(model)
-        node_notes.show(cls, invert.inversion_cautions(model))
+        model_check.check_model(model)
+        node_notes.show(cls, model_check.inversion_cautions(model))
         image = checked_image(diptych, "diptych")
         schedule = invert.schedule_of(model, steps, scheduler, denoise, sigmas)
         chosen = invert.Settings(**settings)

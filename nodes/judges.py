@@ -1,72 +1,21 @@
 """Nodes that say who chooses between the candidates of the Early Filter samplers."""
 
-from typing import get_args
-
 from comfy_api.latest import io
 
 from ..early_filter.judges.api_key import HOSTS_VARIABLE, KEY_VARIABLE
 from ..early_filter.judges.clip import CLIPJudge
 from ..early_filter.judges.endpoint import Endpoint
 from ..early_filter.judges.pixels import PixelJudge
-from ..early_filter.judges.styles import MAX_VOTES, PICTURES, Style, cost_note, styled_judge
-from ..host import files, node_notes
+from ..early_filter.judges.styles import PICTURES, Style, cost_note, styled_judge
+from ..host import node_notes
 from ..host.judges import clip, lora, text_generation
-from ..host.judges.wording import wording_path, wording_text
+from ..host.judges.wording import wording_text
+from .judge_inputs import checks_input, style_inputs, swap_order_input, wording_fingerprint
 from .types import JUDGES_CATEGORY, Judge
 
 NO_MODEL = "None found in models/clip_vision"
 SEPARATE, ONE_PICTURE = "separate", "one picture"
 JUDGE_TOOLTIP = "For the judge input of the Early Filter samplers."
-
-
-def _checks_input() -> io.Input:
-    return io.Boolean.Input(
-        "checks",
-        default=True,
-        tooltip="First ask up to five yes/no questions about your instruction and count each edit's yes; compare "
-        "edits in pairs only where the count is the same. Off: compare in pairs only.",
-    )
-
-
-def _swap_order_input() -> io.Input:
-    return io.Boolean.Input(
-        "swap_order",
-        default=True,
-        tooltip="Ask every comparison a second time with the edits swapped, and call it a tie when the answers "
-        "disagree. Models, small ones above all, prefer whichever edit comes first or last.",
-    )
-
-
-def _style_inputs() -> list[io.Input]:
-    return [
-        io.Combo.Input(
-            "style",
-            options=list(get_args(Style)),
-            default="general",
-            optional=True,
-            tooltip="What the model is asked. general: which edit is better, for any model. EditScore: two questions "
-            "with marks from 0 to 25 for each edit by itself, for EditScore models; checks and swap_order do not "
-            "count. PVC-Judge: which of two edits keeps better what was to stay, for PVC-Judge models; checks says "
-            "whether the edit was made at all, so leave it on.",
-        ),
-        io.Int.Input(
-            "votes",
-            default=1,
-            min=1,
-            max=MAX_VOTES,
-            optional=True,
-            tooltip="How often EditScore and PVC-Judge are asked the same, each time with another seed. More votes "
-            "judge better and cost as many times more. The style general does not use it.",
-        ),
-        io.String.Input(
-            "wording",
-            default="",
-            optional=True,
-            placeholder="editscore.txt",
-            tooltip="A text file in ComfyUI's input folder with the judge's original questions, for EditScore and "
-            "PVC-Judge. Empty: our own words in the same form.",
-        ),
-    ]
 
 
 def _weight_input(term: str, default: float, meaning: str) -> io.Input:
@@ -115,9 +64,9 @@ class EditJudgeVLM(io.ComfyNode):
             search_aliases=["ICEdit", "early filter", "VLM", "Qwen3-VL", "Gemma"],
             inputs=[
                 io.Clip.Input("clip", tooltip=text_generation.WHICH_MODELS),
-                _checks_input(),
-                _swap_order_input(),
-                *_style_inputs(),
+                checks_input(),
+                swap_order_input(),
+                *style_inputs(),
                 io.Combo.Input(
                     "lora_name",
                     options=[lora.NO_LORA, *lora.lora_names()],
@@ -149,7 +98,7 @@ class EditJudgeVLM(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, wording="", **_) -> str:
-        return _file_fingerprint(wording)
+        return wording_fingerprint(wording)
 
 
 class EditJudgeEndpoint(io.ComfyNode):
@@ -178,8 +127,8 @@ class EditJudgeEndpoint(io.ComfyNode):
                     placeholder="qwen2.5vl:7b",
                     tooltip="The model's name as the server lists it. It must see pictures.",
                 ),
-                _checks_input(),
-                _swap_order_input(),
+                checks_input(),
+                swap_order_input(),
                 io.Int.Input(
                     "timeout",
                     default=120,
@@ -203,7 +152,7 @@ class EditJudgeEndpoint(io.ComfyNode):
                     optional=True,
                     tooltip="one picture: source and edits side by side with labels, for models that take only one.",
                 ),
-                *_style_inputs(),
+                *style_inputs(),
             ],
             outputs=[Judge.Output("judge", tooltip=JUDGE_TOOLTIP)],
             hidden=[io.Hidden.unique_id],
@@ -222,7 +171,7 @@ class EditJudgeEndpoint(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, wording="", **_) -> str:
-        return _file_fingerprint(wording)
+        return wording_fingerprint(wording)
 
 
 class EditJudgeCLIP(io.ComfyNode):
@@ -261,8 +210,3 @@ class EditJudgeCLIP(io.ComfyNode):
     def execute(cls, model_name, text_weight, source_weight, direction_weight) -> io.NodeOutput:
         encoder = clip.encoder(model_name)
         return io.NodeOutput(CLIPJudge(encoder, text_weight, source_weight, direction_weight, f"CLIP {model_name}"))
-
-
-def _file_fingerprint(wording: str) -> str:
-    """So that a changed file is read again; an unconnected input has the same fingerprint every time."""
-    return files.fingerprint(wording_path(wording)) if wording else ""

@@ -2,7 +2,10 @@
 
 from comfy_api.latest import io
 
+from ..early_filter.plan import SEEDS
 from ..host import sampling
+
+MAX_SEED = SEEDS - 1
 
 
 def sampler_and_scheduler() -> list[io.Input]:

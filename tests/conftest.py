@@ -10,6 +10,9 @@ from pathlib import Path
 import pytest
 from support.pack import PACK, load_pack
 
+# Fixtures of one feature that several test files use.
+pytest_plugins = ("support.early_filter", "support.inversion", "support.known_tokens", "support.moe")
+
 
 def _load_host() -> None:
     sys.path.insert(0, os.environ["ICEDIT_HOST"])
@@ -29,6 +32,8 @@ def _load_host() -> None:
 
 load_pack()
 _load_host()
+
+MINI_MODELS = PACK / "mini" / "models"
 
 
 @pytest.fixture(scope="session")
@@ -54,6 +59,79 @@ def host(tiny_models, tmp_path_factory):
     from support.inprocess import InProcessHost
 
     return InProcessHost.start(tiny_models, tmp_path_factory.mktemp("host"), PACK)
+
+
+@pytest.fixture(scope="module")
+def one_thread():
+    """Torch adds in one order, however many cores there are: for results that are compared bit for bit."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def shows_values():
+    """Skips on hosts that do not show a block's values to patches."""
+    from support.hosts import need_shown_values
+
+    need_shown_values()
+
+
+@pytest.fixture(scope="module")
+def vae(host):
+    """The tiny VAE."""
+    return host.load_vae()
+
+
+@pytest.fixture(scope="module")
+def models(host, vae):
+    """The tiny FLUX.1-Fill and the tiny VAE, by the names of the nodes' inputs."""
+    return {"model": host.load_model(), "vae": vae}
+
+
+@pytest.fixture(scope="module")
+def edit(host, vae):
+    """The smallest edit: positive, negative and latent_image for these models."""
+    from support.tiny_edit import edit_inputs
+
+    return edit_inputs(host, vae)
+
+
+@pytest.fixture(scope="module")
+def stack(host):
+    """The tiny FLUX.1-Fill, its text encoders and its VAE, for edits through the pack's own nodes."""
+    return host.load_model(), host.load_clip(), host.load_vae()
+
+
+@pytest.fixture(scope="module")
+def mini(host):
+    """The host with the mini models among its models, after the tiny ones."""
+    import folder_paths
+
+    for kind in MINI_MODELS.iterdir():
+        folder_paths.add_model_folder_path(kind.name, str(kind))
+    return host
+
+
+@pytest.fixture(scope="module")
+def mini_vae(host):
+    """The mini models' VAE, which was trained."""
+    import comfy.sd
+    import comfy.utils
+
+    return comfy.sd.VAE(sd=comfy.utils.load_torch_file(str(MINI_MODELS / "vae" / "mini_ae.safetensors")))
+
+
+@pytest.fixture
+def no_judge_key(monkeypatch):
+    """The environment names no key for a judge's server, and no server but this machine."""
+    from icedit.early_filter.judges.api_key import HOSTS_VARIABLE, KEY_VARIABLE
+
+    monkeypatch.delenv(KEY_VARIABLE, raising=False)
+    monkeypatch.delenv(HOSTS_VARIABLE, raising=False)
 
 
 @pytest.fixture(scope="session")

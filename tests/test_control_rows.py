@@ -22,11 +22,6 @@ class Painter(torch.nn.Module):
         return {"input": [added]}
 
 
-@pytest.fixture(scope="module")
-def models(host):
-    return {"model": host.load_model(), "vae": host.load_vae()}
-
-
 @pytest.fixture
 def control():
     from comfy.controlnet import ControlNet

@@ -6,22 +6,12 @@ import pytest
 import torch
 from icedit.mini.edits import random_edit
 from icedit.mini.render import render
-from support.pack import PACK
-from test_nodes_edit import conditioned, sampled, stack  # noqa: F401
+from support.node_edit import sampled
 
 pytestmark = pytest.mark.host
 
 COLUMNS, CLOSE = 4, 8 / 255
 """Pixels at a panel's edge, and the mean error up to which they show no strip."""
-
-
-@pytest.fixture(scope="module")
-def vae(host):
-    """The mini models' VAE, which was trained."""
-    import comfy.sd
-    import comfy.utils
-
-    return comfy.sd.VAE(sd=comfy.utils.load_torch_file(str(PACK / "mini" / "models" / "vae" / "mini_ae.safetensors")))
 
 
 @pytest.fixture(scope="module")
@@ -34,11 +24,11 @@ def pictures():
 
 
 @pytest.fixture(scope="module")
-def latent(host, vae, pictures):
+def latent(host, mini_vae, pictures):
     """What a perfect model samples: a right half encoded beside the source, a left half beside a copy of itself."""
     before, _ = pictures
     kept, edited = (
-        host.call("VAEEncode", pixels=torch.cat([before, right], 2), vae=vae)[0]["samples"] for right in pictures
+        host.call("VAEEncode", pixels=torch.cat([before, right], 2), vae=mini_vae)[0]["samples"] for right in pictures
     )
     half = kept.shape[-1] // 2
     return {"samples": torch.cat([kept[..., :half], edited[..., half:]], -1)}
@@ -52,48 +42,48 @@ FIRST, LAST = slice(0, COLUMNS), slice(-COLUMNS, None)
 
 
 class TestStrip:
-    def test_is_gone(self, host, vae, pictures, latent):
+    def test_is_gone(self, host, mini_vae, pictures, latent):
         _, after = pictures
-        (decoded,) = host.call("VAEDecode", samples=latent, vae=vae)
+        (decoded,) = host.call("VAEDecode", samples=latent, vae=mini_vae)
         assert error(decoded[:, :, 128:], after, FIRST) > 1.3 * CLOSE, "there is nothing to correct"
-        image, _ = host.call("DecodeRightHalf", samples=latent, vae=vae)
+        image, _ = host.call("DecodeRightHalf", samples=latent, vae=mini_vae)
         assert error(image, after, FIRST) < CLOSE
 
-    def test_is_gone_with_the_source(self, host, vae, pictures, latent):
+    def test_is_gone_with_the_source(self, host, mini_vae, pictures, latent):
         before, after = pictures
         *_, layout = host.call("DiptychCreate", image="None", image_input=before, panel_width=128)
-        blind, _ = host.call("DecodeRightHalf", samples=latent, vae=vae)
-        image, _ = host.call("DecodeRightHalf", samples=latent, vae=vae, layout=layout, original=before)
+        blind, _ = host.call("DecodeRightHalf", samples=latent, vae=mini_vae)
+        image, _ = host.call("DecodeRightHalf", samples=latent, vae=mini_vae, layout=layout, original=before)
         assert error(image, after, FIRST) < error(blind, after, FIRST) + 0.5 / 255
         assert error(image, after, slice(None)) < CLOSE
 
     @torch.inference_mode()
     @pytest.mark.parametrize("right", ["copy", "grey"])
-    def test_is_gone_from_the_left_panel(self, vae, pictures, latent, right):
+    def test_is_gone_from_the_left_panel(self, mini_vae, pictures, latent, right):
         """Else the comparison of both panels would find a change at the picture's right edge."""
         from icedit.host.right_panel import DiptychLatent, decode_left
 
         before, after = pictures
         beside = before if right == "copy" else torch.full_like(before, 0.5)
         samples = latent["samples"].clone()
-        samples[..., :16] = vae.encode(torch.cat([before, beside], 2))[..., :16]
+        samples[..., :16] = mini_vae.encode(torch.cat([before, beside], 2))[..., :16]
         for known in (before, None):
-            left = decode_left(DiptychLatent(samples, vae, known), after)
+            left = decode_left(DiptychLatent(samples, mini_vae, known), after)
             assert error(left, before, LAST) < CLOSE, known is None
 
-    def test_two_left_panels_leave_one_picture(self, host, vae, pictures):
+    def test_two_left_panels_leave_one_picture(self, host, mini_vae, pictures):
         """What the left panel shows does not reach the right one."""
         before, after = pictures
         found = {}
         for name, left in (("before", before), ("inverted", 1.0 - before)):
-            (encoded,) = host.call("VAEEncode", pixels=torch.cat([left, after], 2), vae=vae)
-            (whole,) = host.call("VAEDecode", samples=encoded, vae=vae)
-            found[name] = whole[:, :, 128:], host.call("DecodeRightHalf", samples=encoded, vae=vae)[0]
+            (encoded,) = host.call("VAEEncode", pixels=torch.cat([left, after], 2), vae=mini_vae)
+            (whole,) = host.call("VAEDecode", samples=encoded, vae=mini_vae)
+            found[name] = whole[:, :, 128:], host.call("DecodeRightHalf", samples=encoded, vae=mini_vae)[0]
         together, alone = (error(*pair, FIRST) for pair in zip(*found.values(), strict=True))
         assert alone < together / 4
 
 
-def test_a_region_keeps_every_other_pixel(host, stack):  # noqa: F811
+def test_a_region_keeps_every_other_pixel(host, stack):
     source = torch.rand(1, 128, 320, 3)
     region = torch.zeros(1, 128, 320)
     region[:, 30:100, :200] = 1
@@ -119,23 +109,23 @@ def test_a_region_keeps_every_other_pixel(host, stack):  # noqa: F811
 
 class TestErrors:
     @pytest.mark.parametrize("samples", [torch.rand(1, 16, 16, 31), torch.rand(1, 16, 3, 16, 32), torch.rand(16, 8)])
-    def test_no_diptych(self, host, vae, samples):
+    def test_no_diptych(self, host, mini_vae, samples):
         with pytest.raises(ValueError, match="samples is no diptych"):
-            host.call("DecodeRightHalf", samples={"samples": samples}, vae=vae)
+            host.call("DecodeRightHalf", samples={"samples": samples}, vae=mini_vae)
 
     def test_no_vae(self, host, latent):
         with pytest.raises(ValueError, match="vae is empty"):
             host.call("DecodeRightHalf", samples=latent, vae=None)
 
-    def test_layout_of_another_diptych(self, host, vae, latent):
+    def test_layout_of_another_diptych(self, host, mini_vae, latent):
         *_, layout = host.call("DiptychCreate", image="None", image_input=torch.rand(1, 128, 128, 3), panel_width=128)
         with pytest.raises(ValueError, match="the layout belongs to a diptych of 256 x 128"):
-            host.call("DecodeRightHalf", samples=latent, vae=vae, layout=layout)
+            host.call("DecodeRightHalf", samples=latent, vae=mini_vae, layout=layout)
 
-    def test_nothing_to_restore_onto(self, host, vae, latent):
+    def test_nothing_to_restore_onto(self, host, mini_vae, latent):
         with pytest.raises(ValueError, match="layout and original is not connected"):
-            host.call("DecodeRightHalf", samples=latent, vae=vae, restore="blend")
+            host.call("DecodeRightHalf", samples=latent, vae=mini_vae, restore="blend")
 
-    def test_a_latent_that_is_no_number(self, host, vae, latent):
+    def test_a_latent_that_is_no_number(self, host, mini_vae, latent):
         with pytest.raises(ValueError, match="NaN"):
-            host.call("DecodeRightHalf", samples={"samples": latent["samples"] * float("nan")}, vae=vae)
+            host.call("DecodeRightHalf", samples={"samples": latent["samples"] * float("nan")}, vae=mini_vae)

@@ -5,7 +5,6 @@ import itertools
 import pytest
 import torch
 from support.second_device import DEVICE, OnDevice, on_device, second_device
-from test_nodes_edit import stack  # noqa: F401
 
 pytestmark = pytest.mark.host
 
@@ -60,7 +59,7 @@ def test_outputs_are_where_the_host_keeps_pictures(host, monkeypatch):
 
 
 @pytest.mark.parametrize(("image", "mask"), PLACES)
-def test_diptych_conditioning(host, stack, image, mask):  # noqa: F811
+def test_diptych_conditioning(host, stack, image, mask):
     inputs = {"In_context": [[torch.zeros(1, 2, 8), {}]], "negative": [], "vae": stack[2]}
     diptych, masks = torch.rand(1, 96, 256, 3), torch.nn.functional.pad(region(), (128, 0))
     *_, expected = host.call("ICEFConditioning", **inputs, diptych=diptych, maskDiptych=masks)

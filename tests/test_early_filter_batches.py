@@ -2,26 +2,13 @@
 
 import pytest
 import torch
+from support.early_filter import counting
 from support.judges import ScriptedJudge, by_seed
-from support.tiny_edit import conditioning, early_filter, edit_inputs, generator, sources
-from test_early_filter_node import counting
+from support.tiny_edit import conditioning, early_filter, edit_inputs, generator, ksampler, sources
 
-pytestmark = pytest.mark.host
+pytestmark = [pytest.mark.host, pytest.mark.usefixtures("one_thread")]
 
 COMMON = {"steps": 4, "cfg": 3.0, "sampler_name": "euler", "scheduler": "simple", "denoise": 1.0}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
-@pytest.fixture(scope="module")
-def models(host):
-    return {"model": host.load_model(), "vae": host.load_vae()}
 
 
 @pytest.fixture
@@ -38,7 +25,7 @@ def filtered(host, models):
 @pytest.fixture
 def plain(host, models):
     def run(**inputs):
-        return host.call("KSampler", model=models["model"], **COMMON | inputs, seed=4)[0]["samples"]
+        return ksampler(host, model=models["model"], **COMMON | inputs, seed=4)
 
     return run
 

@@ -7,7 +7,7 @@ import torch
 from support.judges import ScriptedJudge, by_seed
 from support.tiny_edit import edit_inputs
 
-pytestmark = pytest.mark.host
+pytestmark = [pytest.mark.host, pytest.mark.usefixtures("one_thread")]
 
 # KSampler's list is only known once the host is imported, which collecting tests must not do.
 SAMPLERS = [
@@ -20,19 +20,6 @@ SAMPLERS = [
     "seeds_3", "sa_solver", "sa_solver_pece", "ddim", "uni_pc", "uni_pc_bh2",
 ]  # fmt: skip
 STEPS = 5
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
-@pytest.fixture(scope="module")
-def models(host):
-    return {"model": host.load_model(), "vae": host.load_vae()}
 
 
 @pytest.fixture(scope="module")

@@ -7,31 +7,13 @@ import pytest
 import torch
 from support.judges import ScriptedJudge, by_seed
 from support.loading import run_out_of_memory
-from support.tiny_edit import early_filter, edit_inputs
+from support.tiny_edit import early_filter, edit_inputs, ksampler
 
-pytestmark = pytest.mark.host
+pytestmark = [pytest.mark.host, pytest.mark.usefixtures("one_thread")]
 
 STEPS = 6
 ADAPTERS = ["LoRA", "MoE-LoRA"]
 DTYPES = ["bf16", "fp8"]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
-@pytest.fixture(scope="module")
-def vae(host):
-    return host.load_vae()
-
-
-@pytest.fixture(scope="module")
-def edit(host, vae):
-    return edit_inputs(host, vae)
 
 
 @pytest.fixture
@@ -88,8 +70,7 @@ def filtered(host, vae, edit):
 @pytest.fixture
 def plain(host, edit):
     def run(model, **changes):
-        common = {"steps": STEPS, "cfg": 1.0, "sampler_name": "euler", "scheduler": "simple", "denoise": 1.0, "seed": 4}
-        return host.call("KSampler", model=model, **edit | common | changes)[0]["samples"]
+        return ksampler(host, model=model, **edit | {"steps": STEPS, "seed": 4} | changes)
 
     return run
 

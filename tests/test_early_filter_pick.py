@@ -1,7 +1,6 @@
 """The user picks: candidates first, then only the picked one goes on, and is KSampler's bit for bit."""
 
 import gc
-import importlib
 import json
 from dataclasses import dataclass
 from typing import Any
@@ -10,36 +9,15 @@ import pytest
 import torch
 from support.tiny_edit import conditioning, edit_inputs
 
-pytestmark = pytest.mark.host
+pytestmark = [pytest.mark.host, pytest.mark.usefixtures("one_thread")]
 
 STEPS = 5
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
-@pytest.fixture(scope="module")
-def models(host):
-    return {"model": host.load_model(), "vae": host.load_vae()}
-
-
-@pytest.fixture(scope="module")
-def edit(host, models):
-    return edit_inputs(host, models["vae"])
 
 
 @pytest.fixture
 def kept(host):
     """What is kept of all nodes: nothing at first."""
-    import nodes
-
-    # The host loads the pack under a name of its own.
-    found = importlib.import_module(f"{nodes.NODE_CLASS_MAPPINGS['EarlyFilterSampler'].__module__}_pick").KEPT
+    found = host.module("nodes.early_filter_pick").KEPT
     found.clear()
     yield found
     found.clear()
@@ -89,13 +67,11 @@ def picking(host, models, edit, kept):
 
 
 @pytest.fixture
-def plain(host, models, edit):
+def plain(plain):
+    """KSampler's samples for a seed."""
+
     def run(seed, **changes):
-        common = {
-            "model": models["model"], "steps": STEPS, "cfg": 1.0, "sampler_name": "euler", "scheduler": "simple",
-            "denoise": 1.0, **edit,
-        }  # fmt: skip
-        return host.call("KSampler", **common | changes, seed=seed)[0]["samples"]
+        return plain(**{"steps": STEPS} | changes, seed=seed)
 
     return run
 

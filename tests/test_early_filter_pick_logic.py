@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 import torch
 from icedit.early_filter.kept import KeepLimits, KeptCandidate, KeptRuns
+from icedit.early_filter.outcome import Finished
 from icedit.early_filter.picks import Picks, read_picks
 from icedit.early_filter.plan import Plan
-from icedit.early_filter.run import Finished
 from icedit.early_filter.same_inputs import SeenInputs
 from icedit.early_filter.stored_preview import Preview
 

@@ -8,8 +8,8 @@ from icedit.early_filter.judge import Verdict
 from icedit.early_filter.judges.pixels import PixelJudge
 from icedit.early_filter.plan import Plan, StopEarly
 from icedit.early_filter.report import filter_report
+from support.filter_bench import Bench, fails, plan
 from support.judges import ScriptedJudge, by_seed
-from test_early_filter_logic import Bench, fails, plan
 
 
 def report_of(outcome):

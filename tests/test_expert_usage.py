@@ -8,7 +8,6 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
 from support import golden, moe
-from support.tiny_edit import edit_inputs
 from support.tiny_stack import moe_lora
 
 pytestmark = pytest.mark.host
@@ -16,11 +15,6 @@ pytestmark = pytest.mark.host
 SETTINGS = {"seed": 3, "steps": 3, "cfg": 1.0, "sampler_name": "euler", "scheduler": "simple", "denoise": 1.0}
 STEPS, HEIGHT, WIDTH, WORDS = 3, 2, 4, 8
 """The tiny edit in tokens."""
-
-
-@pytest.fixture(scope="module")
-def loras(host, tiny_models):
-    return moe.Loras(host, tiny_models / "loras")
 
 
 @pytest.fixture(scope="module")
@@ -41,16 +35,6 @@ def file(loras, tensors):
 @pytest.fixture(scope="module")
 def model(loras, base, file):
     return loras.load(base, file)
-
-
-@pytest.fixture(scope="module")
-def vae(host):
-    return host.load_vae()
-
-
-@pytest.fixture(scope="module")
-def edit(host, vae):
-    return edit_inputs(host, vae)
 
 
 def watched(host, model, edit, **changes):
@@ -145,7 +129,7 @@ def test_an_error_in_the_middle_leaves_nothing_behind(host, loras, model, edit, 
         raise RuntimeError("in the middle")
 
     with monkeypatch.context() as failing:
-        failing.setattr(loras.module("training.usage").LayerTally, "add", fail)
+        failing.setattr(loras.host.module("training.usage").LayerTally, "add", fail)
         with pytest.raises(RuntimeError, match="in the middle"):
             watched(host, model, edit)
     assert nothing_left(model)
@@ -164,7 +148,7 @@ def test_picture_and_report_show_it(run, loras):
     assert picture.min() >= 0
     assert picture.max() <= 1
     pixels = (picture[0] * 255).round().int().flatten(0, 1)
-    colour_of = loras.module("training.usage_picture").colour_of
+    colour_of = loras.host.module("training.usage_picture").colour_of
     for expert in range(4):
         assert (pixels == torch.tensor(colour_of(expert))).all(-1).sum() > 200, "the legend at least"
     shares = usage.adapters[0].layers[1].shares

@@ -22,7 +22,6 @@ from support.workflows import WORKFLOWS
 
 PACK = WORKFLOWS.parent
 ICEDIT = WORKFLOWS / "api" / "icedit.json"
-DEEP = pytest.param("[" * 100_000, id="deep")
 
 
 def inputs(workflow, kind):

@@ -1,83 +1,15 @@
 """In-Context Inversion on the real host, with a tiny text-to-image FLUX."""
 
 import json
-import math
-from types import SimpleNamespace
 
 import pytest
 import torch
-from support.hosts import need_shown_values
+from support.early_filter import counting
+from support.inversion import PANEL, STEPS, diptych, pictures
 from support.judges import ScriptedJudge, by_seed
-from support.tiny_edit import conditioning, sources
-from test_early_filter_node import counting
+from support.tiny_edit import conditioning
 
-pytestmark = pytest.mark.host
-
-STEPS = 4
-PANEL = 4
-"""Width of a panel's latent."""
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
-@pytest.fixture(scope="module")
-def models(host):
-    return {"model": host.load_model(name="flux1-dev.safetensors"), "vae": host.load_vae()}
-
-
-@pytest.fixture(scope="module")
-def shows_values():
-    need_shown_values()
-
-
-def diptych(batch: int = 1) -> torch.Tensor:
-    panels = sources(batch)
-    return torch.cat([panels, panels], dim=2)
-
-
-@pytest.fixture
-def inverted(host, models):
-    """Runs InContextInversion with small defaults; changes by name."""
-
-    def run(**changes):
-        inputs = {
-            **models, "source_prompt": conditioning(1), "diptych": diptych(), "steps": STEPS, "scheduler": "simple",
-            "denoise": 1.0, "inversion_guidance": 1.0, "corrections": 2, "step_share": 1.0, "block_share": 1.0,
-            "memory_limit": 4.0, "check": False,
-        }  # fmt: skip
-        model, latent, report = host.call("InContextInversion", **inputs | changes)
-        return model, latent, json.loads(report)
-
-    return run
-
-
-@pytest.fixture
-def sampled(host):
-    """Runs KSampler with small defaults; changes by name."""
-
-    def run(model, latent, **changes):
-        inputs = {
-            "model": model, "latent_image": latent, "seed": 3, "steps": STEPS, "cfg": 1.0, "sampler_name": "euler",
-            "scheduler": "simple", "positive": conditioning(7), "negative": conditioning(9), "denoise": 1.0,
-        }  # fmt: skip
-        return host.call("KSampler", **inputs | changes)[0]["samples"]
-
-    return run
-
-
-def pictures(model):
-    """What a model holds of its inverted pictures."""
-    from comfy.patcher_extension import WrappersMP
-    from icedit.host.inversion.attention import INVERSION_KEY
-
-    (wrapper,) = model.get_wrappers(WrappersMP.OUTER_SAMPLE, INVERSION_KEY)
-    return wrapper.__self__.pictures
+pytestmark = [pytest.mark.host, pytest.mark.usefixtures("one_thread")]
 
 
 def error(samples, source):
@@ -104,7 +36,7 @@ def test_the_source_is_reproduced(inverted, shows_values):
 
 
 @pytest.mark.parametrize("denoise", [1.0, 0.6])
-def test_without_kept_values_it_is_an_ordinary_run_with_that_noise(inverted, models, sampled, denoise):
+def test_without_kept_values_it_is_an_ordinary_run_with_that_noise(inverted, text_to_image, edited, denoise):
     import comfy.sample
 
     model, latent, report = inverted(step_share=0.0, denoise=denoise)
@@ -115,19 +47,19 @@ def test_without_kept_values_it_is_an_ordinary_run_with_that_noise(inverted, mod
     noise = comfy.sample.prepare_noise(latent["samples"], 3)
     noise[..., :PANEL] = picture.noise
     plain = comfy.sample.sample(
-        models["model"], noise, STEPS, 1.0, "euler", "simple", conditioning(7), conditioning(9), latent["samples"],
-        denoise=denoise, seed=3,
+        text_to_image["model"], noise, STEPS, 1.0, "euler", "simple", conditioning(7), conditioning(9),
+        latent["samples"], denoise=denoise, seed=3,
     )  # fmt: skip
-    assert torch.equal(sampled(model, latent, denoise=denoise), plain)
+    assert torch.equal(edited(model, latent, denoise=denoise), plain)
 
 
 @pytest.mark.parametrize("denoise", [1.0, 0.6])
-def test_sampling_starts_where_the_inversion_ended(host, inverted, models, sampled, denoise):
+def test_sampling_starts_where_the_inversion_ended(host, inverted, text_to_image, edited, denoise):
     """The left half, alone, sampled with the prompt of the inversion, leads back to the source."""
     changes = {"steps": 28, "denoise": denoise}
     model, latent, _ = inverted(step_share=0.0, corrections=20, inversion_guidance=0.0, **changes)
     alone = {"samples": latent["samples"][..., :PANEL]}
-    assert error(sampled(model, alone, positive=conditioning(1), **changes), alone["samples"]) < 1e-3
+    assert error(edited(model, alone, positive=conditioning(1), **changes), alone["samples"]) < 1e-3
 
 
 @pytest.fixture
@@ -146,10 +78,10 @@ def attended(monkeypatch, shows_values):
     return seen
 
 
-def test_every_block_sees_the_kept_values_in_the_left_panel_only(inverted, sampled, attended):
+def test_every_block_sees_the_kept_values_in_the_left_panel_only(inverted, edited, attended):
     model, latent, _ = inverted(step_share=0.5)
     attended.clear()
-    sampled(model, latent)
+    edited(model, latent)
     assert len(attended) == STEPS * 2
     values = pictures(model)[0].values
     for step in range(STEPS):
@@ -162,18 +94,18 @@ def test_every_block_sees_the_kept_values_in_the_left_panel_only(inverted, sampl
                 assert values.at(step) is None
 
 
-def test_kept_values_bring_the_left_panel_nearer_to_the_source(inverted, sampled, shows_values):
+def test_kept_values_bring_the_left_panel_nearer_to_the_source(inverted, edited, shows_values):
     """With the inversion's own prompt, where the right panel alone leads the left one away."""
     errors = {}
     for share in (0.0, 1.0):
         model, latent, _ = inverted(steps=28, step_share=share, corrections=8, inversion_guidance=0.0)
-        errors[share] = left_error(sampled(model, latent, steps=28, positive=conditioning(1)), latent)
+        errors[share] = left_error(edited(model, latent, steps=28, positive=conditioning(1)), latent)
     assert errors[1.0] < errors[0.0]
 
 
-def test_seeds_differ_in_the_right_panel_and_one_seed_does_not(inverted, sampled, shows_values):
+def test_seeds_differ_in_the_right_panel_and_one_seed_does_not(inverted, edited, shows_values):
     model, latent, _ = inverted()
-    first, again, other = (sampled(model, latent, seed=seed) for seed in (3, 3, 4))
+    first, again, other = (edited(model, latent, seed=seed) for seed in (3, 3, 4))
     assert torch.equal(first, again)
     right, left = error(first[..., PANEL:], other[..., PANEL:]), error(first[..., :PANEL], other[..., :PANEL])
     assert right > 5 * left
@@ -192,29 +124,29 @@ def test_what_is_held_is_what_was_asked_for(inverted, shows_values):
 
 
 @pytest.mark.parametrize("cfg", [1.0, 3.0])
-def test_it_takes_part_in_the_early_filter(host, inverted, models, sampled, shows_values, cfg):
-    counted, count = counting(models["model"])
+def test_it_takes_part_in_the_early_filter(host, inverted, text_to_image, edited, shows_values, cfg):
+    counted, count = counting(text_to_image["model"])
     model, latent, report = inverted(model=counted)
     assert count[0] == report["pictures"][0]["evaluations"]["inversion"] == 3 * STEPS
     judge = ScriptedJudge(by_seed(s5=1.0))
     result, _, seed, filtered = host.call(
         "EarlyFilterSampler", model=model, latent_image=latent, seed=3, steps=STEPS, cfg=cfg, sampler_name="euler",
-        scheduler="simple", positive=conditioning(7), negative=conditioning(9), denoise=1.0, vae=models["vae"],
+        scheduler="simple", positive=conditioning(7), negative=conditioning(9), denoise=1.0, vae=text_to_image["vae"],
         instruction="", candidates=3, probe_steps=1, keep=1, mode="resume", panel="right half", judge=judge,
     )  # fmt: skip
     assert seed == 5
     assert json.loads(filtered)["evaluations"]["spent"] == 3 + 1 + 3
     # The source was not inverted again; at cfg 3 the host asks for both prompts in one call or in two.
     assert count[0] - 3 * STEPS in ((7,) if cfg == 1 else (7, 14))
-    assert torch.equal(result["samples"], sampled(model, latent, seed=5, cfg=cfg))
+    assert torch.equal(result["samples"], edited(model, latent, seed=5, cfg=cfg))
     assert judge.edits[0].panel.shape == (32, 32, 3)
 
 
-def test_the_paper_scheme_of_the_filter_takes_the_nearest_steps_values(host, inverted, models, caplog):
+def test_the_paper_scheme_of_the_filter_takes_the_nearest_steps_values(host, inverted, text_to_image, caplog):
     model, latent, _ = inverted(step_share=0.0)
     _, _, seed, _ = host.call(
         "EarlyFilterSampler", model=model, latent_image=latent, seed=3, steps=STEPS, cfg=1.0, sampler_name="euler",
-        scheduler="simple", positive=conditioning(7), negative=conditioning(9), denoise=1.0, vae=models["vae"],
+        scheduler="simple", positive=conditioning(7), negative=conditioning(9), denoise=1.0, vae=text_to_image["vae"],
         instruction="", candidates=2, probe_steps=3, keep=1, mode="paper", panel="right half",
         judge=ScriptedJudge(by_seed(s4=1.0)),
     )  # fmt: skip
@@ -222,8 +154,8 @@ def test_the_paper_scheme_of_the_filter_takes_the_nearest_steps_values(host, inv
     assert "steps are not those of the inversion" in caplog.text
 
 
-def test_in_custom_samplers_place_with_given_sigmas(host, inverted, models, sampled, shows_values):
-    (sigmas,) = host.call("BasicScheduler", model=models["model"], scheduler="beta", steps=STEPS, denoise=1.0)
+def test_in_custom_samplers_place_with_given_sigmas(host, inverted, text_to_image, edited, shows_values):
+    (sigmas,) = host.call("BasicScheduler", model=text_to_image["model"], scheduler="beta", steps=STEPS, denoise=1.0)
     model, latent, _ = inverted(sigmas=sigmas)
     (guider,) = host.call("BasicGuider", model=model, conditioning=conditioning(7))
     (method,) = host.call("KSamplerSelect", sampler_name="euler")
@@ -232,10 +164,10 @@ def test_in_custom_samplers_place_with_given_sigmas(host, inverted, models, samp
         "SamplerCustomAdvanced", guider=guider, sampler=method, sigmas=sigmas, latent_image=latent, noise=noise
     )
     by_name, latent, _ = inverted(scheduler="beta")
-    assert torch.equal(result["samples"], sampled(by_name, latent, scheduler="beta"))
+    assert torch.equal(result["samples"], edited(by_name, latent, scheduler="beta"))
 
 
-def test_pictures_of_a_batch_are_inverted_as_if_each_were_alone(inverted, sampled, attended):
+def test_pictures_of_a_batch_are_inverted_as_if_each_were_alone(inverted, edited, attended):
     both = diptych(2)
     tokens, options = torch.cat([conditioning(1)[0][0], conditioning(4)[0][0]]), conditioning(1)[0][1]
     model, latent, report = inverted(diptych=both, source_prompt=[[tokens, options]])
@@ -247,31 +179,31 @@ def test_pictures_of_a_batch_are_inverted_as_if_each_were_alone(inverted, sample
         assert torch.equal(held[index].noise, pictures(alone)[0].noise), prompt
     # Wherever a picture comes in a batch, its own values are used, for both prompts.
     attended.clear()
-    sampled(model, {"samples": latent["samples"].flip(0)}, cfg=3.0)
+    edited(model, {"samples": latent["samples"].flip(0)}, cfg=3.0)
     for row, values in enumerate(attended[0]):
         assert torch.equal(values[:, :, :2], held[1 - row % 2].values.at(0)[0])
 
 
-def test_a_mask_keeps_what_it_keeps(inverted, sampled, shows_values):
+def test_a_mask_keeps_what_it_keeps(inverted, edited, shows_values):
     model, latent, _ = inverted()
     mask = torch.zeros(1, 1, 32, 64)
     mask[..., 40:56] = 1.0
-    samples = sampled(model, latent | {"noise_mask": mask})
+    samples = edited(model, latent | {"noise_mask": mask})
     assert error(samples[..., :PANEL], latent["samples"][..., :PANEL]) < 1e-3
     assert error(samples[..., 5:7], latent["samples"][..., 5:7]) > 0.1
 
 
-def test_runs_of_one_model_do_not_meet(inverted, models, sampled, shows_values):
+def test_runs_of_one_model_do_not_meet(inverted, text_to_image, edited, shows_values):
     """A run of the source panel alone comes between the start of a diptych's run and its first model call."""
     from comfy.patcher_extension import WrappersMP
 
-    watched, within, found = models["model"].clone(), [], []
+    watched, within, found = text_to_image["model"].clone(), [], []
 
     def nested(executor, *args, **kwargs):
         if within:
             base = watched.model
             patcher = base.current_patcher
-            found.append(sampled(*within.pop()))
+            found.append(edited(*within.pop()))
             # The host itself does not expect a run within a run.
             base.current_patcher = patcher
         return executor(*args, **kwargs)
@@ -279,37 +211,37 @@ def test_runs_of_one_model_do_not_meet(inverted, models, sampled, shows_values):
     watched.add_wrapper_with_key(WrappersMP.SAMPLER_SAMPLE, "nested", nested)
     model, latent, _ = inverted(model=watched)
     alone = {"samples": latent["samples"][..., :PANEL]}
-    wanted, wanted_alone = sampled(model, latent), sampled(model, alone)
+    wanted, wanted_alone = edited(model, latent), edited(model, alone)
     within.append((model, alone))
-    assert torch.equal(sampled(model, latent), wanted)
+    assert torch.equal(edited(model, latent), wanted)
     assert torch.equal(found.pop(), wanted_alone)
 
 
 class TestNothingIsLeftBehind:
     @pytest.fixture
-    def untouched(self, models, sampled):
+    def untouched(self, text_to_image, edited):
         """Compares the model before and after."""
         latent = {"samples": torch.zeros(1, 16, 4, 8)}
-        model = models["model"]
+        model = text_to_image["model"]
         state = repr(model.model_options), repr(model.wrappers), repr(model.additional_models)
-        before = sampled(model, latent)
+        before = edited(model, latent)
         yield
         assert (repr(model.model_options), repr(model.wrappers), repr(model.additional_models)) == state
-        assert torch.equal(sampled(model, latent), before)
+        assert torch.equal(edited(model, latent), before)
 
     @pytest.mark.usefixtures("untouched")
-    def test_after_a_run(self, inverted, sampled):
+    def test_after_a_run(self, inverted, edited):
         model, latent, _ = inverted(step_share=0.0, check=True)
-        sampled(model, latent)
+        edited(model, latent)
 
     @pytest.mark.usefixtures("untouched")
     @pytest.mark.parametrize("call", [2, STEPS * 3 + 2])
-    def test_after_an_interrupt(self, inverted, models, call):
+    def test_after_an_interrupt(self, inverted, text_to_image, call):
         """While inverting and while checking."""
         import comfy.model_management
         from comfy.patcher_extension import WrappersMP
 
-        counted, count = counting(models["model"])
+        counted, count = counting(text_to_image["model"])
 
         def press(executor, *args, **kwargs):
             if count[0] == call:
@@ -327,121 +259,25 @@ class TestNothingIsLeftBehind:
         assert repr(counted.model_options) == options
 
     @pytest.mark.usefixtures("untouched")
-    def test_after_an_error_in_the_model(self, inverted, models, sampled):
+    def test_after_an_error_in_the_model(self, inverted, text_to_image, edited):
         from comfy.patcher_extension import WrappersMP
 
         def fail(executor, *args, **kwargs):
             raise RuntimeError("CUDA out of memory")
 
         model, latent, _ = inverted(step_share=0.0)
-        for broken, run in ((models["model"].clone(), inverted), (model.clone(), None)):
+        for broken, run in ((text_to_image["model"].clone(), inverted), (model.clone(), None)):
             broken.add_wrapper_with_key(WrappersMP.APPLY_MODEL, "fail", fail)
             with pytest.raises(RuntimeError, match="out of memory"):
-                run(model=broken) if run else sampled(broken, latent)
-        sampled(model, latent)
+                run(model=broken) if run else edited(broken, latent)
+        edited(model, latent)
 
     @pytest.mark.usefixtures("untouched")
-    def test_a_second_inversion_takes_the_firsts_place(self, inverted, sampled, shows_values):
+    def test_a_second_inversion_takes_the_firsts_place(self, inverted, edited, shows_values):
         first, latent, _ = inverted(corrections=0)
         second, _, _ = inverted(model=first)
         assert torch.equal(pictures(second)[0].noise, pictures(inverted()[0])[0].noise)
-        assert torch.equal(sampled(second, latent), sampled(inverted()[0], latent))
-
-
-class TestRefusals:
-    def test_hosts_that_do_not_show_values(self, inverted, models, monkeypatch):
-        import sys
-
-        import nodes
-
-        # The pack as the host has loaded it.
-        pack = nodes.NODE_CLASS_MAPPINGS["InContextInversion"].__module__.removesuffix(".nodes.inversion")
-        monkeypatch.setattr(sys.modules[f"{pack}.host.inversion.attention"], "PATCH", "no_such_patch")
-        counted, count = counting(models["model"])
-        with pytest.raises(ValueError, match=r"attn1_patch.*Get a newer ComfyUI, or work without kept values"):
-            inverted(model=counted)
-        assert count[0] == 1
-
-    def test_other_models(self, host, inverted):
-        with pytest.raises(ValueError, match=r"384 input channels \(FLUX.1-Fill\), expected 64.*flux1-dev.safetensors"):
-            inverted(model=host.load_model())
-
-        class SDXL(torch.nn.Module):
-            diffusion_model = torch.nn.Linear(2, 2)
-
-        with pytest.raises(ValueError, match=r"The model is SDXL, expected a text-to-image FLUX.1"):
-            inverted(model=SimpleNamespace(model=SDXL()))
-
-    def test_a_model_inside_torch_compiles_module_is_accepted(self, models, monkeypatch):
-        """Some nodes put it in the model's place."""
-        from icedit.host.inversion.invert import check_model
-
-        flux = models["model"].model
-        monkeypatch.setitem(flux._modules, "diffusion_model", torch.compile(flux.diffusion_model, backend="eager"))
-        check_model(models["model"])
-
-    @pytest.mark.parametrize(
-        ("changes", "words"),
-        [
-            ({"vae": None}, "vae is empty"),
-            ({"diptych": torch.rand(1, 32, 72, 3)}, "The diptych is 72 x 32, expected two panels whose sides"),
-            ({"diptych": torch.rand(1, 40, 64, 3)}, "The diptych is 64 x 40, expected"),
-            ({"denoise": 0.0}, "The schedule has no steps"),
-            ({"sigmas": torch.tensor([0.9, 0.5])}, "expected falling ones that end at 0"),
-            ({"block_share": -1.0}, "block_share is -1.0, expected 0 to 1"),
-            ({"memory_limit": 1e-6}, "memory_limit is 1e-06 GB. Lower step_share or block_share"),
-            ({"memory_limit": math.nan}, "memory_limit is nan, expected a number of gigabytes"),
-            ({"step_share": math.nan}, "step_share is nan, expected 0 to 1"),
-            ({"block_share": math.nan}, "block_share is nan, expected 0 to 1"),
-            ({"denoise": math.nan}, "denoise is nan, expected 0 to 1"),
-            ({"inversion_guidance": math.nan}, "inversion_guidance is nan, expected a finite number"),
-            ({"sigmas": torch.tensor([1.0, math.nan, 0.0])}, "expected falling ones that end at 0"),
-            ({"source_prompt": conditioning(1) * 2}, "source_prompt holds 2 conditionings, expected one"),
-        ],
-    )
-    def test_before_any_work(self, inverted, models, changes, words):
-        counted, count = counting(models["model"])
-        with pytest.raises(ValueError, match=words):
-            inverted(**{"model": counted} | changes)
-        assert count[0] == 0
-
-    def test_a_source_is_required(self, host):
-        import nodes
-
-        required = nodes.NODE_CLASS_MAPPINGS["InContextInversion"].INPUT_TYPES()["required"]
-        assert {"model", "source_prompt", "vae", "diptych"} <= set(required)
-
-    def test_sampling_something_else(self, inverted, sampled, models):
-        model, latent, _ = inverted(step_share=0.0)
-        samples = latent["samples"]
-        for other, words in (
-            ({"samples": torch.ones(1, 16, 4, 16)}, "128 x 32 pixels, but a diptych of 64 x 32 was inverted"),
-            ({"samples": samples.flip(-1)}, "left half is not the picture that was inverted"),
-            ({"samples": torch.zeros_like(samples)}, "left half is not the picture that was inverted"),
-        ):
-            with pytest.raises(ValueError, match=words):
-                sampled(model, other)
-        with pytest.raises(ValueError, match=r"starts at sigma 0\.\d+, but the picture was inverted up to 1\."):
-            sampled(model, latent, denoise=0.5)
-
-    @pytest.mark.parametrize("x", [0, 32])
-    def test_conditioning_of_a_part(self, host, inverted, sampled, shows_values, x):
-        model, latent, _ = inverted()
-        # As large as a panel.
-        area = {"width": 32, "height": 32, "x": x, "y": 0, "strength": 1.0}
-        (part,) = host.call("ConditioningSetArea", conditioning=conditioning(7), **area)
-        with pytest.raises(ValueError, match="conditioning areas"):
-            sampled(model, latent, positive=part)
-        (part,) = host.call("ConditioningSetArea", conditioning=conditioning(7), **area | {"width": 16, "x": 0})
-        with pytest.raises(ValueError, match="conditioning areas"):
-            inverted(source_prompt=part)
-
-    def test_easycache(self, host, inverted, models):
-        (cached,) = host.call(
-            "EasyCache", model=models["model"], reuse_threshold=0.2, start_percent=0.1, end_percent=0.95, verbose=False
-        )
-        with pytest.raises(ValueError, match="Put it after In-Context Inversion"):
-            inverted(model=cached)
+        assert torch.equal(edited(second, latent), edited(inverted()[0], latent))
 
 
 def test_one_progress_bar_with_previews_over_inversion_and_check(inverted):

@@ -12,15 +12,12 @@ from icedit.early_filter.judges.pvc import PARTS, consistency_question
 from icedit.early_filter.judges.vlm import VLMJudge
 from icedit.early_filter.judges.wording import own_wording
 from support import malformed
+from support.judges import poll
 from support.malformed import malformed as drawn
 
 COUNT, SEED = 200, 19
 QUESTION = Question(torch.zeros(32, 32, 3), "make the {cat} grey")
 BAD, PLAIN = Candidate(1, torch.full((32, 32, 3), 0.3)), Candidate(2, torch.full((32, 32, 3), 0.7))
-
-
-def poll() -> None:
-    pass
 
 
 @pytest.mark.parametrize(

@@ -11,14 +11,11 @@ import torch.nn.functional as F  # noqa: N812
 from icedit.early_filter.judge import Candidate, Question
 from icedit.early_filter.judges.clip import CLIPJudge, Encoder
 from support import golden, tiny_clip
+from support.judges import poll
 from support.pictures import photograph
 
 WORDS = "make the cat grey"
 CPU = torch.device("cpu")
-
-
-def poll() -> None:
-    pass
 
 
 @pytest.fixture(scope="module")

@@ -14,15 +14,12 @@ from icedit.early_filter.judges.wording import own_wording, read_wording
 from icedit.early_filter.select import AskedJudge, rank
 from support import tiny_vlm
 from support.chat_server import ChatServer, Reply, says
+from support.judges import poll
 from support.pictures import photograph
 
 SOURCE = photograph(1, 64, 96)
 QUESTION = Question(SOURCE, "make the {cat} grey")
 EDITS = [Candidate(seed, photograph(seed + 10, 64, 96)) for seed in range(1, 7)]
-
-
-def poll() -> None:
-    pass
 
 
 class Marker:

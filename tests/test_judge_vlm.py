@@ -1,3 +1,5 @@
+"""A vision-language model as a judge, without a host: reading its answers, asking in both orders, checks."""
+
 import math
 
 import pytest
@@ -6,16 +8,8 @@ from icedit.early_filter.judge import Candidate, Choice, JudgeError, Question
 from icedit.early_filter.judges import prompts
 from icedit.early_filter.judges.pictures import ShownPicture, compose
 from icedit.early_filter.judges.vlm import VLMJudge
-from support import tiny_vlm
+from support.judges import FIRST, QUESTION, SECOND, poll
 from support.pictures import photograph
-
-SOURCE = torch.zeros(48, 64, 3)
-QUESTION = Question(SOURCE, "make the {cat} grey")
-FIRST, SECOND = Candidate(1, torch.full((48, 64, 3), 0.3)), Candidate(2, torch.full((48, 64, 3), 0.7))
-
-
-def poll() -> None:
-    pass
 
 
 class Model:
@@ -186,7 +180,8 @@ def test_checks_count_yes_and_keep_every_answer():
 def test_the_questions_are_written_once_for_each_instruction_and_picture():
     model = Model(checking_model)
     judge = VLMJudge("model", model)
-    for question in (QUESTION, QUESTION, Question(SOURCE + 0.1, "make the {cat} grey"), Question(SOURCE, "other")):
+    source, instruction = QUESTION.source, QUESTION.instruction
+    for question in (QUESTION, QUESTION, Question(source + 0.1, instruction), Question(source, "other")):
         judge.score(question, [FIRST], poll)
     assert sum("questions that can be answered" in request.text for request in model.asked) == 3
 
@@ -236,142 +231,3 @@ def test_the_composed_picture_is_square_and_holds_every_picture_unscaled(size, c
         height, width = size
         found += any(torch.equal(sheet[y : y + height, x : x + width], picture.image) for y, x in corner)
     assert found == count
-
-
-@pytest.fixture
-def qwen(monkeypatch):
-    """Loads the tiny Qwen3-VL; on hosts that do not know it there is nothing to test."""
-    pytest.importorskip("comfy.text_encoders.qwen3vl", reason="this ComfyUI has no Qwen3-VL")
-    return lambda **options: tiny_vlm.load_qwen(monkeypatch, **options)
-
-
-def shorten_answers(monkeypatch, judge):
-    """Random weights never stop by themselves."""
-    monkeypatch.setattr(judge.ask.__globals__["text_generation"], "MAX_TOKENS", 16)
-
-
-@pytest.fixture(params=["qwen3vl", "gemma3"])
-def babbler(request, host, monkeypatch):
-    """A real model of the host with random weights."""
-    if request.param == "gemma3":
-        return tiny_vlm.load_gemma(monkeypatch)
-    pytest.importorskip("comfy.text_encoders.qwen3vl", reason="this ComfyUI has no Qwen3-VL")
-    return tiny_vlm.load_qwen(monkeypatch)
-
-
-@pytest.mark.host
-def test_random_weights_on_the_host_answer_the_same_garbage_every_time(host, monkeypatch, babbler):
-    (judge,) = host.call("EditJudgeVLM", clip=babbler, checks=True, swap_order=True)
-    shorten_answers(monkeypatch, judge)
-    edits = [Candidate(seed, photograph(seed, 48, 64)) for seed in (1, 2)]
-    first = judge.compare(QUESTION, *edits, poll)
-    assert first.choice.value in ("abstain", "tie")
-    assert len(first.answers) == 2
-    assert all(len(answer) > 10 for answer in first.answers)
-    assert judge.compare(QUESTION, *edits, poll) == first
-    verdicts = judge.score(QUESTION, edits, poll)
-    assert all(len(verdict.answers) == 2 for verdict in verdicts)
-
-
-@pytest.mark.host
-def test_the_model_sees_every_picture(host, monkeypatch, babbler):
-    """Gemma 3 looks at the middle square only: a wide composition would hide the outer pictures from it."""
-    (judge,) = host.call("EditJudgeVLM", clip=babbler, checks=False, swap_order=False)
-    shorten_answers(monkeypatch, judge)
-    thought = first_thoughts(monkeypatch, babbler)
-    pictures = [photograph(seed, 48, 64) for seed in range(3)]
-    for hidden in (None, 0, 1, 2, None):
-        shown = [torch.zeros(48, 64, 3) if index == hidden else picture for index, picture in enumerate(pictures)]
-        judge.compare(Question(shown[0], "x"), Candidate(1, shown[1]), Candidate(2, shown[2]), poll)
-    everything, *partly, again = thought
-    assert torch.equal(everything, again)
-    assert all((everything - other).abs().max() > 1e-5 for other in partly)
-
-
-def first_thoughts(monkeypatch, clip):
-    """The scores of the first word of every answer to come."""
-    from comfy.text_encoders.llama import BaseGenerate
-
-    (writer,) = (module for module in clip.cond_stage_model.modules() if isinstance(module, BaseGenerate))
-    logits, kept = writer.logits, []
-
-    def keep(hidden):
-        scores = logits(hidden)
-        if hidden.shape[1] > 1:
-            kept.append(scores.clone())
-        return scores
-
-    monkeypatch.setattr(writer, "logits", keep)
-    return kept
-
-
-@pytest.mark.host
-def test_a_model_that_always_says_one_wins_nothing_when_asked_in_both_orders(host, qwen):
-    clip = qwen(script=["ANS", "WER", ":", " ", "1"])
-    (judge,) = host.call("EditJudgeVLM", clip=clip, checks=False, swap_order=False)
-    assert judge.compare(QUESTION, FIRST, SECOND, poll).choice.value == "first"
-    (judge,) = host.call("EditJudgeVLM", clip=clip, checks=False, swap_order=True)
-    preference = judge.compare(QUESTION, FIRST, SECOND, poll)
-    assert preference.choice.value == "tie"
-    assert preference.answers == ("ANSWER: 1", "ANSWER: 1")
-
-
-@pytest.mark.host
-def test_checks_on_the_host(host, qwen):
-    clip = qwen(script=["1", " yes", "\n", "2", " Yes", ",", "3", ":", " no", ";", "4", " ", "YES"])
-    (judge,) = host.call("EditJudgeVLM", clip=clip, checks=True, swap_order=True)
-    assert "qwen3vl" in judge.name
-    (verdict,) = judge.score(QUESTION, [FIRST], poll)
-    assert (verdict.score, verdict.passed) == (3.0, False)
-    assert verdict.answers[1] == "1 yes\n2 Yes,3: no;4 YES"
-    assert "general ones" in verdict.reasons[-1]
-
-
-@pytest.mark.host
-def test_poll_is_called_before_every_question(host, monkeypatch, qwen):
-    (judge,) = host.call("EditJudgeVLM", clip=qwen(), checks=False, swap_order=True)
-    shorten_answers(monkeypatch, judge)
-    calls = []
-
-    def interrupt():
-        calls.append(None)
-        if len(calls) == 2:
-            raise InterruptedError
-
-    with pytest.raises(InterruptedError):
-        judge.compare(QUESTION, FIRST, SECOND, interrupt)
-    assert len(calls) == 2
-
-
-@pytest.mark.host
-def test_an_interrupt_stops_an_answer_in_the_middle(host, monkeypatch, babbler):
-    """The server's progress hook looks for interrupts; nothing of ours keeps it from being called."""
-    import comfy.utils
-    from comfy import model_management
-
-    words = []
-
-    def hook(value, *_, **__):
-        words.append(value)
-        if len(words) == 2:
-            model_management.interrupt_current_processing()
-        model_management.throw_exception_if_processing_interrupted()
-
-    monkeypatch.setattr(comfy.utils, "PROGRESS_BAR_HOOK", hook)
-    monkeypatch.setattr(comfy.utils, "PROGRESS_THROTTLE_MIN_INTERVAL", 0.0, raising=False)
-    (judge,) = host.call("EditJudgeVLM", clip=babbler, checks=False, swap_order=True)
-    shorten_answers(monkeypatch, judge)
-    with pytest.raises(model_management.InterruptProcessingException):
-        judge.compare(QUESTION, FIRST, SECOND, poll)
-    assert len(words) == 2
-
-
-@pytest.mark.host
-def test_models_that_cannot_write_or_see_are_refused_at_the_node(host, qwen):
-    with pytest.raises(ValueError, match=r"cannot generate text.*Qwen3-VL.*Server"):
-        host.call("EditJudgeVLM", clip=host.load_clip(), checks=True, swap_order=True)
-    with pytest.raises(ValueError, match="clip is empty"):
-        host.call("EditJudgeVLM", clip=None, checks=True, swap_order=True)
-    # The same file loaded for FLUX.2 is a text encoder without its eyes.
-    with pytest.raises(ValueError, match="not about pictures"):
-        host.call("EditJudgeVLM", clip=qwen(clip_type="FLUX2"), checks=True, swap_order=True)

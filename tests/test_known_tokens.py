@@ -2,88 +2,10 @@
 
 import pytest
 import torch
-from support.hosts import need_shown_values
-from support.known_tokens import asks_twice, pairs_off
+from support.known_tokens import EXACT, STEPS, off, pairs_off
 from support.tiny_edit import edit_inputs
 
-pytestmark = pytest.mark.host
-
-STEPS = 6
-EXACT = 1e-4
-"""Two ways to add up the same float32 numbers differ by less; what the tests change differs by far more."""
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _shown():
-    need_shown_values()
-
-
-@pytest.fixture(scope="module")
-def models(host):
-    return {"model": host.load_model(), "vae": host.load_vae()}
-
-
-@pytest.fixture(scope="module")
-def edit(host, models):
-    return edit_inputs(host, models["vae"])
-
-
-@pytest.fixture
-def sampled(host, models, edit):
-    """Runs KSampler with small defaults; changes by name."""
-
-    def run(model=None, **changes):
-        inputs = {
-            "model": model or models["model"], "seed": 3, "steps": STEPS, "cfg": 1.0, "sampler_name": "euler",
-            "scheduler": "simple", "denoise": 1.0,
-        }  # fmt: skip
-        return host.call("KSampler", **inputs | edit | changes)[0]["samples"]
-
-    return run
-
-
-@pytest.fixture
-def twice(host, models, edit):
-    """Both answers of each step of a sampler that asks twice: in full, then short."""
-
-    def run(model, **changes):
-        given = edit | changes
-        guider = host.call("CFGGuider", model=model, positive=given["positive"], negative=given["negative"],
-                           cfg=given.get("cfg", 1.0))[0]  # fmt: skip
-        (sigmas,) = host.call("BasicScheduler", model=model, scheduler="simple", steps=3, denoise=1.0)
-        found: list[torch.Tensor] = []
-        (noise,) = host.call("RandomNoise", noise_seed=3)
-        host.call(
-            "SamplerCustomAdvanced", noise=noise, guider=guider, sampler=asks_twice(found), sigmas=sigmas,
-            latent_image=given["latent_image"],
-        )  # fmt: skip
-        return found
-
-    return run
-
-
-@pytest.fixture
-def said():
-    return []
-
-
-@pytest.fixture
-def reusing(models, said):
-    """A model that reuses its known tokens, with small defaults; changes by name. What its runs say is in `said`."""
-    from icedit.host.known_tokens.model import reuse_known_tokens
-    from icedit.known_tokens.control import ReuseSettings, Unchanged
-
-    def node(model=None, **changes):
-        if "unchanged" in changes:
-            changes["unchanged"] = Unchanged(changes["unchanged"])
-        settings = ReuseSettings(**{"refresh_every": 3, "first_steps": 2} | changes)
-        return reuse_known_tokens(model or models["model"], settings, said.append)
-
-    return node
-
-
-def off(samples, plain):
-    return float((samples - plain).norm() / plain.norm())
+pytestmark = [pytest.mark.host, pytest.mark.usefixtures("shows_values")]
 
 
 @pytest.mark.parametrize("changes", [{}, {"cfg": 3.0, "sampler_name": "dpmpp_2m_sde"}])

@@ -2,22 +2,10 @@
 
 import pytest
 import torch
-from support.known_tokens import pairs_off
+from support.known_tokens import EXACT, STEPS, off, pairs_off
 from support.tiny_edit import conditioning, edit_inputs, sources
-from test_known_tokens import (  # noqa: F401
-    EXACT,
-    STEPS,
-    _shown,
-    edit,
-    models,
-    off,
-    reusing,
-    said,
-    sampled,
-    twice,
-)
 
-pytestmark = pytest.mark.host
+pytestmark = [pytest.mark.host, pytest.mark.usefixtures("shows_values")]
 
 CACHE = {"reuse_threshold": 0.6, "start_percent": 0.1, "end_percent": 0.95, "verbose": False}
 TOKENS = 8
@@ -50,14 +38,14 @@ def residuals():
     return Residuals()
 
 
-def test_a_controlnets_residuals(twice, reusing, edit):  # noqa: F811
+def test_a_controlnets_residuals(twice, reusing, edit):
     controlled = with_extra(edit, control=residuals(), control_apply_to_uncond=True)
     found, plain = twice(reusing(first_steps=3), **controlled), twice(reusing(first_steps=3))
     assert pairs_off(found) < EXACT
     assert off(found[0], plain[0]) > 100 * EXACT
 
 
-def test_an_attention_mask(twice, reusing, edit):  # noqa: F811
+def test_an_attention_mask(twice, reusing, edit):
     draw = torch.Generator().manual_seed(1)
     mask = torch.randn(1, 16, 16, generator=draw)
     masked = with_extra(edit, attention_mask=mask, attention_mask_img_shape=(2, 4))
@@ -66,7 +54,7 @@ def test_an_attention_mask(twice, reusing, edit):  # noqa: F811
     assert off(found[0], plain[0]) > 100 * EXACT
 
 
-def test_a_moe_lora(host, twice, reusing, models):  # noqa: F811
+def test_a_moe_lora(host, twice, reusing, models):
     adapted = host.call("MoELoRALoader", model=models["model"], lora_name="icedit_moe_lora.safetensors", strength=1.0)[
         0
     ]
@@ -79,7 +67,7 @@ def test_a_moe_lora(host, twice, reusing, models):  # noqa: F811
 
 
 @pytest.mark.parametrize("kind", ["attn1_patch", "attn1_output_patch", "post_input", "dit"])
-def test_other_nodes_patches(sampled, reusing, models, said, kind):  # noqa: F811
+def test_other_nodes_patches(sampled, reusing, models, said, kind):
     """They see tokens by their place."""
 
     def scaled(model):
@@ -104,7 +92,7 @@ def test_other_nodes_patches(sampled, reusing, models, said, kind):  # noqa: F81
 
 
 @pytest.mark.parametrize("node", ["EasyCache", "LazyCache"])
-def test_the_hosts_step_caches(host, sampled, reusing, models, said, node):  # noqa: F811
+def test_the_hosts_step_caches(host, sampled, reusing, models, said, node):
     plain = sampled(steps=12)
     (cached,) = host.call(node, model=models["model"], **CACHE)
     alone = sampled(cached, steps=12)
@@ -117,7 +105,7 @@ def test_the_hosts_step_caches(host, sampled, reusing, models, said, node):  # n
         assert all(" 0 left out" not in note for note in said)
 
 
-def test_step_caches_of_other_packs(sampled, reusing, models, said):  # noqa: F811
+def test_step_caches_of_other_packs(sampled, reusing, models, said):
     """Such as a TeaCache, which puts its own forward in the place of FLUX's."""
     model = models["model"].clone()
     model.model_options["transformer_options"]["rel_l1_thresh"] = 0.4
@@ -125,7 +113,7 @@ def test_step_caches_of_other_packs(sampled, reusing, models, said):  # noqa: F8
     assert "Every step runs as without this node" in said[0] and "The model carries a TeaCache." in said[0]
 
 
-def test_code_in_the_place_of_fluxs_is_noticed(sampled, reusing, models, monkeypatch):  # noqa: F811
+def test_code_in_the_place_of_fluxs_is_noticed(sampled, reusing, models, monkeypatch):
     network = models["model"].model.diffusion_model
     forward = network.forward_orig
 
@@ -138,7 +126,7 @@ def test_code_in_the_place_of_fluxs_is_noticed(sampled, reusing, models, monkeyp
         sampled(reusing())
 
 
-def test_in_context_inversion(host, sampled, reusing, said):  # noqa: F811
+def test_in_context_inversion(host, sampled, reusing, said):
     """While it puts its values in, everything is computed; after that tokens are left out."""
     panels = torch.cat([sources(), sources()], dim=2)
     base = {"model": host.load_model(name="flux1-dev.safetensors"), "vae": host.load_vae()}
@@ -158,7 +146,7 @@ def test_in_context_inversion(host, sampled, reusing, said):  # noqa: F811
     assert torch.equal(sampled(after, **given), sampled(reusing(inverted), **given))
 
 
-def test_differential_diffusion(host, models, sampled, reusing, said):  # noqa: F811
+def test_differential_diffusion(host, models, sampled, reusing, said):
     """Its mask changes from step to step."""
     batch = edit_inputs(host, models["vae"])
     mask = torch.linspace(0, 1, 64).expand(1, 32, 64)
@@ -170,7 +158,7 @@ def test_differential_diffusion(host, models, sampled, reusing, said):  # noqa: 
     assert " 0 short ones" not in said[0]
 
 
-def test_a_mask_that_opens_what_it_kept(host, models, sampled, reusing, said):  # noqa: F811
+def test_a_mask_that_opens_what_it_kept(host, models, sampled, reusing, said):
     model = models["model"].clone()
     model.set_model_denoise_mask_function(
         lambda sigma, denoise_mask, **_: torch.ones_like(denoise_mask) if sigma[0] < 0.8 else denoise_mask
@@ -189,7 +177,7 @@ class TestReferences:
     def kontext(self, host):
         return host.load_model(name="flux1-dev.safetensors")
 
-    def given(self, edit, count=1, method=None):  # noqa: F811
+    def given(self, edit, count=1, method=None):
         draw = torch.Generator().manual_seed(2)
         references = [torch.randn(1, 16, 4, 6, generator=draw) for _ in range(count)]
         extra = {"reference_latents": references} | ({"reference_latents_method": method} if method else {})
@@ -197,7 +185,7 @@ class TestReferences:
 
     @pytest.mark.parametrize(("count", "method"), [(1, None), (2, "index")])
     @pytest.mark.parametrize("masked", [False, True])
-    def test_short_calls(self, edit, kontext, twice, reusing, said, count, method, masked):  # noqa: F811
+    def test_short_calls(self, edit, kontext, twice, reusing, said, count, method, masked):
         given = self.given(edit, count, method)
         if not masked:
             given["latent_image"] = {"samples": edit["latent_image"]["samples"]}
@@ -206,7 +194,7 @@ class TestReferences:
         kept = 8 + (4 if masked else 8)
         assert f"{kept / (16 + 6 * count):.0%} of the tokens" in said[0]
 
-    def test_a_run(self, edit, kontext, sampled, reusing):  # noqa: F811
+    def test_a_run(self, edit, kontext, sampled, reusing):
         given = self.given(edit) | {"latent_image": {"samples": edit["latent_image"]["samples"]}, "cfg": 2.0}
         plain = sampled(kontext, **given)
         assert 0 < off(sampled(reusing(kontext), **given), plain) < 0.1
@@ -216,7 +204,7 @@ class TestCompiled:
     """The host has compiled code ignore transformer options: one compiled for full calls would run for short ones."""
 
     @pytest.mark.parametrize("order", ["before", "after"])
-    def test_the_whole_model_runs_uncompiled(self, host, models, sampled, reusing, said, order):  # noqa: F811
+    def test_the_whole_model_runs_uncompiled(self, host, models, sampled, reusing, said, order):
         def compiled(model):
             return host.call("TorchCompileModel", model=model, backend="eager")[0]
 
@@ -226,7 +214,7 @@ class TestCompiled:
         assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == before
         assert "The model ran uncompiled." in said[0] and "uncompiled" not in said[1]
 
-    def test_compiled_blocks_run_uncompiled(self, models, sampled, reusing, said):  # noqa: F811
+    def test_compiled_blocks_run_uncompiled(self, models, sampled, reusing, said):
         """Put in by a node that the host does not know; the first evaluation is spent on finding out."""
         model = models["model"].clone()
         block = model.get_model_object("diffusion_model.single_blocks.0")
@@ -236,7 +224,7 @@ class TestCompiled:
         assert "The model ran uncompiled." in said[0] and said[0].startswith("4 evaluations of the model in full")
         torch._dynamo.reset()
 
-    def test_without_known_tokens_it_stays_compiled(self, models, sampled, reusing, said):  # noqa: F811
+    def test_without_known_tokens_it_stays_compiled(self, models, sampled, reusing, said):
         from comfy_api.torch_helpers import set_torch_compile_wrapper
 
         model, calls = models["model"].clone(), [0]

@@ -6,21 +6,10 @@ import pytest
 import torch
 from support.hosts import need_shown_values
 from support.judges import ScriptedJudge, by_seed
-from support.tiny_edit import edit_inputs
 
 pytestmark = pytest.mark.host
 
 STEPS = 10
-
-
-@pytest.fixture(scope="module")
-def models(host):
-    return {"model": host.load_model(), "vae": host.load_vae()}
-
-
-@pytest.fixture(scope="module")
-def edit(host, models):
-    return edit_inputs(host, models["vae"])
 
 
 @pytest.fixture(scope="module")

@@ -4,23 +4,13 @@ import weakref
 
 import pytest
 import torch
+from support.known_tokens import EXACT, STEPS, off
 from support.tiny_edit import conditioning
-from test_known_tokens import (  # noqa: F401
-    EXACT,
-    STEPS,
-    _shown,
-    edit,
-    models,
-    off,
-    reusing,
-    said,
-    sampled,
-)
 
-pytestmark = pytest.mark.host
+pytestmark = [pytest.mark.host, pytest.mark.usefixtures("shows_values")]
 
 
-def test_another_picture_right_after(host, models, edit, sampled, reusing):  # noqa: F811
+def test_another_picture_right_after(host, models, edit, sampled, reusing):
     model = reusing()
     sampled(model)
     samples = edit["latent_image"]["samples"].flip(-1).contiguous()
@@ -29,7 +19,7 @@ def test_another_picture_right_after(host, models, edit, sampled, reusing):  # n
 
 
 @pytest.mark.parametrize("fails", ["error", "interrupt"])
-def test_an_error_in_mid_run_leaves_nothing_behind(models, sampled, reusing, said, monkeypatch, fails):  # noqa: F811
+def test_an_error_in_mid_run_leaves_nothing_behind(models, sampled, reusing, said, monkeypatch, fails):
     import comfy.model_management
     from comfy.patcher_extension import WrappersMP
     from icedit.host.known_tokens import run
@@ -63,7 +53,7 @@ def test_an_error_in_mid_run_leaves_nothing_behind(models, sampled, reusing, sai
     assert torch.equal(sampled(model), plain)
 
 
-def test_no_room_on_the_device(sampled, reusing, said, monkeypatch):  # noqa: F811
+def test_no_room_on_the_device(sampled, reusing, said, monkeypatch):
     import comfy.model_management
 
     plain = sampled(reusing())
@@ -73,13 +63,13 @@ def test_no_room_on_the_device(sampled, reusing, said, monkeypatch):  # noqa: F8
     assert "in RAM, as there is no room on the GPU" in said[1]
 
 
-def test_kept_in_8_bits(sampled, reusing, said):  # noqa: F811
+def test_kept_in_8_bits(sampled, reusing, said):
     plain, reused, small = sampled(), sampled(reusing()), sampled(reusing(in_8_bits=True))
     # A tenth by what is random.
     assert 0 < off(small, reused) < off(reused, plain) / 2
 
 
-def test_the_host_reserves_room(models, sampled, reusing, monkeypatch):  # noqa: F811
+def test_the_host_reserves_room(models, sampled, reusing, monkeypatch):
     import comfy.sampler_helpers
 
     shapes, prepare = [], comfy.sampler_helpers.estimate_memory
@@ -95,7 +85,7 @@ def test_the_host_reserves_room(models, sampled, reusing, monkeypatch):  # noqa:
     assert shapes[1][:3] == (1, 16, 4) and shapes[1][3] > 8
 
 
-def test_steps_are_left_out_where_they_can_be_foretold(sampled, reusing, said):  # noqa: F811
+def test_steps_are_left_out_where_they_can_be_foretold(sampled, reusing, said):
     plain = sampled(steps=24)
     results = {share: sampled(reusing(skip_steps=share), steps=24) for share in (0.01, 0.1)}
     left_out = [int(note.split(" left out")[0].rsplit(" ", 1)[1]) for note in said]
@@ -106,7 +96,7 @@ def test_steps_are_left_out_where_they_can_be_foretold(sampled, reusing, said): 
     assert "0 short ones" in said[2] and " 0 left out" not in said[2]
 
 
-def test_others_are_told_the_cost(models, sampled, reusing):  # noqa: F811
+def test_others_are_told_the_cost(models, sampled, reusing):
     from icedit.host.model_cost import COST_KEY
 
     costs: list[float] = []
@@ -116,7 +106,7 @@ def test_others_are_told_the_cost(models, sampled, reusing):  # noqa: F811
     assert costs == [1.0, 1.0, 0.75, 0.75, 1.0, 0.75]
 
 
-def test_after_a_replay_the_first_evaluation_is_full(models, sampled, reusing, said):  # noqa: F811
+def test_after_a_replay_the_first_evaluation_is_full(models, sampled, reusing, said):
     """Nothing is kept yet, as the model was not called."""
     from comfy.patcher_extension import WrappersMP
 
@@ -139,7 +129,7 @@ def test_after_a_replay_the_first_evaluation_is_full(models, sampled, reusing, s
     assert off(again, plain) < 0.1
 
 
-def test_several_gpus(models, sampled, reusing, said):  # noqa: F811
+def test_several_gpus(models, sampled, reusing, said):
     """The host runs each device's conditionings in a thread of its own."""
     import comfy.samplers
 
@@ -167,7 +157,7 @@ def test_several_gpus(models, sampled, reusing, said):  # noqa: F811
     assert said[0] == said[1]
 
 
-def test_partly_loaded(host, models, sampled, reusing, monkeypatch):  # noqa: F811
+def test_partly_loaded(host, models, sampled, reusing, monkeypatch):
     from support.loading import run_out_of_memory
 
     expected = sampled(reusing())
@@ -175,7 +165,7 @@ def test_partly_loaded(host, models, sampled, reusing, monkeypatch):  # noqa: F8
     assert off(sampled(reusing()), expected) < EXACT
 
 
-def test_what_the_edit_does_not_touch(models, sampled, reusing, said, monkeypatch):  # noqa: F811
+def test_what_the_edit_does_not_touch(models, sampled, reusing, said, monkeypatch):
     """Here one token of the right panel is touched, and the other three are left out, too."""
     from comfy.patcher_extension import WrappersMP
     from icedit.known_tokens.unchanged import UnchangedTokens
@@ -198,7 +188,7 @@ def test_what_the_edit_does_not_touch(models, sampled, reusing, said, monkeypatc
     assert off(reused, sampled(late, cfg=2.0, **steps)) < 0.2
 
 
-def test_the_node_says_what_each_run_took(host, models, sampled, monkeypatch):  # noqa: F811
+def test_the_node_says_what_each_run_took(host, models, sampled, monkeypatch):
     """Long after it was executed: while samplers use its model."""
     from types import SimpleNamespace
 
@@ -222,7 +212,7 @@ def test_the_node_says_what_each_run_took(host, models, sampled, monkeypatch):  
     assert all("evaluations of the model in full" in text and "0 left out" in text for _, text in told)
 
 
-def test_a_model_that_is_no_flux(models, reusing):  # noqa: F811
+def test_a_model_that_is_no_flux(models, reusing):
     from types import SimpleNamespace
 
     with pytest.raises(ValueError, match=r"The model is SimpleNamespace, expected a FLUX\.1"):

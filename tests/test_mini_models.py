@@ -25,16 +25,6 @@ MODELS = Path(__file__).resolve().parent.parent / "mini" / "models"
 FILL, TEXT_TO_IMAGE = "mini_fill.safetensors", "mini_dev.safetensors"
 
 
-@pytest.fixture(scope="module")
-def mini(host):
-    """The host with the mini models among its models."""
-    import folder_paths
-
-    for kind in MODELS.iterdir():
-        folder_paths.add_model_folder_path(kind.name, str(kind))
-    return host
-
-
 def compute_the_same(own, network, channels):
     """Whether the trainable model computes what the host's network computes."""
     generator = torch.Generator().manual_seed(0)

@@ -7,24 +7,9 @@ from support import golden, moe
 pytestmark = pytest.mark.host
 
 
-@pytest.fixture(scope="module")
-def loras(host, tiny_models):
-    return moe.Loras(host, tiny_models / "loras")
-
-
-@pytest.fixture(scope="module")
-def vectors():
-    return golden.read("top1")
-
-
 @pytest.fixture
 def model(vectors):
     return vectors.load_model()
-
-
-@pytest.fixture(scope="module")
-def tensors():
-    return moe.golden_tensors("top1")
 
 
 @pytest.fixture

@@ -8,23 +8,8 @@ pytestmark = pytest.mark.host
 
 
 @pytest.fixture(scope="module")
-def loras(host, tiny_models):
-    return moe.Loras(host, tiny_models / "loras")
-
-
-@pytest.fixture(scope="module")
-def vectors():
-    return golden.read("top1")
-
-
-@pytest.fixture(scope="module")
 def model(vectors):
     return vectors.load_model()
-
-
-@pytest.fixture(scope="module")
-def tensors():
-    return moe.golden_tensors("top1")
 
 
 def renamed(tensors, old, new):
@@ -209,7 +194,7 @@ def test_a_changed_strength_reads_no_file_and_shares_the_experts(loras, vectors,
     def refuse(*args, **kwargs):
         raise AssertionError("the file is read again")
 
-    monkeypatch.setattr(loras.module("moe_lora.files"), "safe_open", refuse)
+    monkeypatch.setattr(loras.host.module("moe_lora.files"), "safe_open", refuse)
     with pytest.raises(AssertionError, match="read again"):
         loras.load(model, tensors)
     second = loras.load(model, name, 0.5, expert_strength=0.5)
@@ -233,7 +218,7 @@ def test_a_replaced_file_is_read_again(loras, vectors, model, tensors):
 
 
 def test_only_the_last_files_are_kept(loras, model, tensors):
-    adapters = loras.module("host.moe_lora.files")
+    adapters = loras.host.module("host.moe_lora.files")
     for _ in range(5):
         loras.load(model, tensors)
     assert len(adapters._held) == adapters.KEPT

@@ -5,21 +5,21 @@ from pathlib import Path
 import pytest
 import torch
 from support import golden, moe
-from test_moe_layouts import DIFFUSERS, HOSTS, RANK, assert_same_weights, bfl_control, flux_model, header, joined, pairs
+from support.lora_layouts import (
+    DIFFUSERS,
+    HOSTS,
+    RANK,
+    assert_same_weights,
+    bfl_control,
+    flux_model,
+    header,
+    joined,
+    pairs,
+)
 
 pytestmark = pytest.mark.host
 
 FILL = {"depth": 19, "depth_single_blocks": 38, "hidden_size": 3072}
-
-
-@pytest.fixture(scope="module")
-def loras(host, tiny_models):
-    return moe.Loras(host, tiny_models / "loras")
-
-
-@pytest.fixture(scope="module")
-def vectors():
-    return golden.read("top1")
 
 
 @pytest.fixture
@@ -276,7 +276,7 @@ def test_a_refused_file_may_be_replaced_at_once(loras, model):
 
 def test_the_experts_are_in_memory_once(loras, model):
     """In the file's own dtype the stacked weights are the ones that were read."""
-    checkpoint = loras.module("moe_lora.checkpoint")
+    checkpoint = loras.host.module("moe_lora.checkpoint")
     layer = checkpoint.read_adapter(golden.read("top1").adapter_file).routed[0]
     down, up = layer.stacked(torch.float32)
     assert layer.down[1].untyped_storage().data_ptr() == down.untyped_storage().data_ptr()

@@ -10,36 +10,10 @@ import pytest
 import torch
 from PIL import Image
 from support import golden
+from support.node_edit import conditioned, sampled
 from torch.utils._python_dispatch import TorchDispatchMode
 
 pytestmark = pytest.mark.host
-
-
-@pytest.fixture(scope="module")
-def stack(host):
-    return host.load_model(), host.load_clip(), host.load_vae()
-
-
-def conditioned(host, stack, source, panel_width=128, **inputs):
-    """Positive, negative, latent, mask and layout for a source picture."""
-    _, clip, vae = stack
-    diptych, mask, _, layout = host.call(
-        "DiptychCreate", image="None", image_input=source, panel_width=panel_width, **inputs
-    )
-    positive, _, _ = host.call("InContextEditInstruction", editText="make it red", clip=clip)
-    (negative,) = host.call("ConditioningZeroOut", conditioning=positive)
-    positive, negative, latent = host.call(
-        "ICEFConditioning", In_context=positive, negative=negative, vae=vae, diptych=diptych, maskDiptych=mask
-    )
-    return positive, negative, latent, mask, layout
-
-
-def sampled(host, stack, positive, negative, latent, seed=1, steps=2):
-    (out,) = host.call(
-        "KSampler", model=stack[0], seed=seed, steps=steps, cfg=1.0, sampler_name="euler", scheduler="simple",
-        positive=positive, negative=negative, latent_image=latent, denoise=1.0,
-    )  # fmt: skip
-    return out["samples"]
 
 
 class TestEdit:

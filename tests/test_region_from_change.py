@@ -10,8 +10,6 @@ from icedit.diptych.panels import make_diptych
 from icedit.mini.edits import random_edit
 from icedit.mini.render import render
 from icedit.mini.success import VISIBLE
-from test_decode_right_half import vae  # noqa: F401
-from test_mini_models import mini  # noqa: F401
 
 CPU = torch.device("cpu")
 EDITS = [random_edit(random.Random(5), task) for task in ("recolour", "add", "remove")]
@@ -75,19 +73,19 @@ WHEN = ("before", "after")
 
 @pytest.mark.host
 class TestNode:
-    def test_of_a_latent(self, host, vae):  # noqa: F811
+    def test_of_a_latent(self, host, mini_vae):
         before, after = (pictures(when, EDITS[:1]) for when in WHEN)
         _, _, original, layout = host.call("DiptychCreate", image_input=before, panel_width=128)
-        given = {"vae": vae, "layout": layout, "original": original}
-        (samples,) = host.call("VAEEncode", pixels=torch.cat([before, after], 2), vae=vae)
+        given = {"vae": mini_vae, "layout": layout, "original": original}
+        (samples,) = host.call("VAEEncode", pixels=torch.cat([before, after], 2), vae=mini_vae)
         region, preview = host.call("RegionFromChange", samples=samples, **given, **SETTINGS | {"grow": 0.02})
         assert overlap(region[0] > 0.5, CHANGED[0]) > 0.5
         assert preview.shape == original.shape
-        (samples,) = host.call("VAEEncode", pixels=torch.cat([before, before], 2), vae=vae)
+        (samples,) = host.call("VAEEncode", pixels=torch.cat([before, before], 2), vae=mini_vae)
         with pytest.raises(ValueError, match="has not changed anything yet"):
             host.call("RegionFromChange", samples=samples, **given, **SETTINGS)
 
-    def test_four_steps_of_the_model_show_it(self, mini, vae):  # noqa: F811
+    def test_four_steps_of_the_model_show_it(self, mini, mini_vae):
         (base,) = mini.call("UNETLoader", unet_name="mini_fill.safetensors", weight_dtype="default")
         model, _ = mini.call("MoELoRALoader", model=base, lora_name="mini_moe_lora.safetensors", strength=1.0)
         names = {"clip_name1": "mini_clip_l.safetensors", "clip_name2": "mini_t5.safetensors", "type": "flux"}
@@ -98,12 +96,14 @@ class TestNode:
         )
         text = mini.call("InContextEditInstruction", editText=edit.instruction, clip=clip)[0]
         positive, negative, latent = mini.call(
-            "ICEFConditioning", In_context=text, negative=text, vae=vae, diptych=diptych, maskDiptych=mask
+            "ICEFConditioning", In_context=text, negative=text, vae=mini_vae, diptych=diptych, maskDiptych=mask
         )
         (probe,) = mini.call(
             "KSamplerAdvanced", model=model, add_noise="enable", noise_seed=1, steps=28, cfg=1.0, sampler_name="euler",
             scheduler="simple", positive=positive, negative=negative, latent_image=latent, start_at_step=0,
             end_at_step=4, return_with_leftover_noise="disable",
         )  # fmt: skip
-        region, _ = mini.call("RegionFromChange", samples=probe, vae=vae, layout=layout, original=original, **SETTINGS)
+        region, _ = mini.call(
+            "RegionFromChange", samples=probe, vae=mini_vae, layout=layout, original=original, **SETTINGS
+        )
         assert overlap(region[0] > 0.5, CHANGED[1]) > 0.5

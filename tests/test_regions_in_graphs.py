@@ -5,7 +5,7 @@ import logging
 import pytest
 import torch
 from PIL import Image
-from test_nodes_edit import conditioned, sampled, stack  # noqa: F401
+from support.node_edit import conditioned, sampled
 
 pytestmark = pytest.mark.host
 
@@ -21,21 +21,21 @@ def box(value=1.0) -> torch.Tensor:
     return mask
 
 
-def edited(host, stack, source, region):  # noqa: F811
+def edited(host, stack, source, region):
     """What is sampled, and the mask it was sampled with."""
     positive, negative, latent, _, _ = conditioned(host, stack, source, region=region)
     return sampled(host, stack, positive, negative, latent), latent["noise_mask"]
 
 
 @pytest.mark.parametrize("opacity", [0.3, 0.5, 0.75])
-def test_half_opacity_is_the_whole_edit(host, stack, source, opacity):  # noqa: F811
+def test_half_opacity_is_the_whole_edit(host, stack, source, opacity):
     samples, mask = edited(host, stack, source, box(opacity))
     expected, full = edited(host, stack, source, box())
     assert torch.equal(mask, full)
     assert torch.equal(samples, expected)
 
 
-def test_a_solid_mask_is_the_whole_picture(host, stack, source):  # noqa: F811
+def test_a_solid_mask_is_the_whole_picture(host, stack, source):
     (solid,) = host.call("SolidMask", value=0.5, width=128, height=96)
     samples, mask = edited(host, stack, source, solid)
     positive, negative, latent, _, _ = conditioned(host, stack, source)
@@ -119,13 +119,13 @@ class TestLoadImage:
 class TestDiptychsMask:
     """A maskDiptych that did not come straight from Create Diptych."""
 
-    def condition(self, host, stack, mask):  # noqa: F811
+    def condition(self, host, stack, mask):
         return host.call(
             "ICEFConditioning", In_context=[], negative=[], vae=stack[2], diptych=torch.rand(1, 96, 256, 3),
             maskDiptych=mask,
         )[2]["noise_mask"]  # fmt: skip
 
-    def test_noise_is_taken_out(self, host, stack):  # noqa: F811
+    def test_noise_is_taken_out(self, host, stack):
         mask = torch.full((1, 96, 256), 2 / 255)
         mask[:, :, 128:] = 254 / 255
         noise_mask = self.condition(host, stack, mask)
@@ -133,7 +133,7 @@ class TestDiptychsMask:
         assert noise_mask[..., 128:].min() == 1
 
     @pytest.mark.parametrize(("value", "told"), [(0.5, True), (1.0, False)])
-    def test_half_a_mask_is_told(self, host, stack, caplog, value, told):  # noqa: F811
+    def test_half_a_mask_is_told(self, host, stack, caplog, value, told):
         mask = torch.zeros(1, 96, 256)
         mask[:, :, 128:] = value
         with caplog.at_level(logging.INFO):

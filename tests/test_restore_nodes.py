@@ -3,12 +3,12 @@
 import pytest
 import torch
 from support import golden
-from test_nodes_edit import conditioned, sampled, stack  # noqa: F401
+from support.node_edit import sampled
 
 pytestmark = pytest.mark.host
 
 
-def turn(host, stack, picture, seed, **inputs):  # noqa: F811
+def turn(host, stack, picture, seed, **inputs):
     """One edit from picture to restored picture."""
     diptych, mask, original, layout = host.call(
         "DiptychCreate", image="None", image_input=picture, panel_width=128, **inputs
@@ -23,7 +23,7 @@ def turn(host, stack, picture, seed, **inputs):  # noqa: F811
     return host.call("CropRightHalf", image=decoded, layout=layout, original=original, restore="blend")
 
 
-def test_after_three_turns_untouched_pixels_are_the_first_pictures(host, stack):  # noqa: F811
+def test_after_three_turns_untouched_pixels_are_the_first_pictures(host, stack):
     first = (torch.rand(1, 300, 400, 3) * 255).round() / 255
     picture, painted, touched = first, *torch.zeros(2, 1, 300, 400, dtype=torch.bool)
     for seed in (1, 2, 3):
@@ -40,7 +40,7 @@ def test_after_three_turns_untouched_pixels_are_the_first_pictures(host, stack):
 
 
 @pytest.mark.parametrize("fit", ["area", "crop_to_region", "tiles"])
-def test_every_fit_comes_back_at_the_sources_size(host, stack, fit):  # noqa: F811
+def test_every_fit_comes_back_at_the_sources_size(host, stack, fit):
     source = torch.rand(1, 200, 500, 3)
     region = torch.zeros(1, 200, 500)
     region[:, 60:140, 200:300] = 1
@@ -50,7 +50,7 @@ def test_every_fit_comes_back_at_the_sources_size(host, stack, fit):  # noqa: F8
     assert torch.equal(image[region == 0], source[region == 0])
 
 
-def test_tiles_start_from_one_noise(host, stack):  # noqa: F811
+def test_tiles_start_from_one_noise(host, stack):
     """The same picture in every tile gives the same edit in every tile, which a plain batch does not."""
     tile = torch.rand(1, 64, 64, 3)
     source = tile.repeat(2, 1, 4, 1)
@@ -72,7 +72,7 @@ def test_tiles_start_from_one_noise(host, stack):  # noqa: F811
     assert golden.difference(samples[0], samples[5]) > 1e-2
 
 
-def test_a_layout_of_another_batch_is_refused(host, stack):  # noqa: F811
+def test_a_layout_of_another_batch_is_refused(host, stack):
     _, _, _, layout = host.call(
         "DiptychCreate", image="None", image_input=torch.rand(1, 64, 256, 3), panel_width=64, fit="tiles"
     )

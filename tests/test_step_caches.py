@@ -7,21 +7,11 @@ import torch
 from icedit.early_filter.budget import Budget
 from icedit.early_filter.plan import Plan
 from support.judges import ScriptedJudge, by_seed
-from support.tiny_edit import conditioning, early_filter, edit_inputs, sources
+from support.tiny_edit import conditioning, early_filter, sources
 
 pytestmark = pytest.mark.host
 
 SETTINGS = {"reuse_threshold": 0.2, "start_percent": 0.1, "end_percent": 0.95, "verbose": False}
-
-
-@pytest.fixture(scope="module")
-def models(host):
-    return {"model": host.load_model(), "vae": host.load_vae()}
-
-
-@pytest.fixture(scope="module")
-def edit(host, models):
-    return edit_inputs(host, models["vae"])
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 """TrainMoELoRA on the real host: what it writes, what it leaves alone, how it goes on."""
 
 import re
-import sys
 from pathlib import Path
 
 import pytest
@@ -13,8 +12,9 @@ pytestmark = pytest.mark.host
 
 
 @pytest.fixture(scope="module")
-def models(host):
-    return {"model": host.load_model(), "clip": host.load_clip(), "vae": host.load_vae()}
+def models(host, models):
+    """The tiny models with their text encoders."""
+    return models | {"clip": host.load_clip()}
 
 
 @pytest.fixture
@@ -46,14 +46,6 @@ def is_learned(tensors):
             layer = key.partition(".lora_B.")[0]
             layers[layer] = layers.get(layer, False) or bool(tensor.any())
     return len(layers) == 13 and all(layers.values())
-
-
-def pack_module(name):
-    """A module of the pack as the host imported it."""
-    import nodes
-
-    pack = nodes.NODE_CLASS_MAPPINGS["TrainMoELoRA"].__module__.removesuffix(".nodes.training")
-    return sys.modules[f"{pack}.{name}"]
 
 
 def forwards(model):
@@ -134,7 +126,7 @@ def test_what_is_trained_is_what_is_sampled(host, models):
     assert torch.equal(given["y"], sentence["pooled"])
 
 
-def test_an_interrupted_training_goes_on_and_writes_the_same_file(train, monkeypatch):
+def test_an_interrupted_training_goes_on_and_writes_the_same_file(host, train, monkeypatch):
     import comfy.model_management
 
     whole = load_file(lora(train(steps=5, name="whole", save_every=2)[0]))
@@ -145,7 +137,7 @@ def test_an_interrupted_training_goes_on_and_writes_the_same_file(train, monkeyp
         if len(polled) == 4:  # everything is encoded by now, so this is a step
             raise comfy.model_management.InterruptProcessingException
 
-    monkeypatch.setattr(pack_module("host.interrupts"), "poll", interrupt)
+    monkeypatch.setattr(host.module("host.interrupts"), "poll", interrupt)
     with pytest.raises(comfy.model_management.InterruptProcessingException):
         train(steps=5, name="stopped", save_every=2)
     monkeypatch.undo()
@@ -234,8 +226,8 @@ def test_a_model_that_is_no_fill_or_is_changed_elsewhere_is_refused(host, models
         host.call("TrainMoELoRA", **teaching.inputs(host, **{**models, "model": model}))
 
 
-def test_too_little_memory_is_told_and_the_last_step_kept(train, monkeypatch):
-    batches = pack_module("host.training.batches")
+def test_too_little_memory_is_told_and_the_last_step_kept(host, train, monkeypatch):
+    batches = host.module("host.training.batches")
     loss = batches.velocity_loss
     calls = []
 

@@ -8,7 +8,7 @@ stream of the double blocks and the last layer stay as they are.
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-Size = tuple[int, int]
+LayerSize = tuple[int, int]
 """Features that a Linear takes and gives."""
 
 _ATTENTION = ("attn.to_q", "attn.to_k", "attn.to_v")
@@ -35,7 +35,9 @@ class TargetLayer:
         return sum(rows for _, rows in self.parts)
 
 
-def paper_targets(sizes: Mapping[str, Size], double_blocks: int, single_blocks: int, routed: bool) -> list[TargetLayer]:
+def paper_targets(
+    sizes: Mapping[str, LayerSize], double_blocks: int, single_blocks: int, routed: bool
+) -> list[TargetLayer]:
     """The layers that get an adapter.
 
     Args:

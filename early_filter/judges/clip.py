@@ -24,7 +24,7 @@ NEUTRAL_TEXT = "a photo"
 SMALLEST_CHANGE = 1e-4
 """When two unit embeddings are closer than this, the direction between them is only rounding."""
 
-Place = Callable[[], torch.device]
+PutOnDevice = Callable[[], torch.device]
 """Puts the model onto the device that it is to run on, and returns that device."""
 
 
@@ -43,10 +43,10 @@ class Encoder:
 
     model: Any
     processor: Any
-    place: Place = field(repr=False)
+    place: PutOnDevice = field(repr=False)
 
     @classmethod
-    def load(cls, folder: Path, placed: Callable[[torch.nn.Module], Place]) -> "Encoder":
+    def load(cls, folder: Path, placed: Callable[[torch.nn.Module], PutOnDevice]) -> "Encoder":
         """Read a model folder: safetensors only, no code from the folder, no network.
 
         Args:

@@ -7,8 +7,9 @@ from pathlib import Path, PurePosixPath
 
 from ..answers import items, mapping
 from ..batch import finished_run
-from ..client import ComfyClient, NodeProgress, RunResult
+from ..client import ComfyClient, NodeProgress
 from ..errors import GoneError
+from ..outputs import RunResult
 from ..workflow import with_new_results
 from .manifest import ManifestRow
 from .plan import ManifestPlan

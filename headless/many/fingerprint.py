@@ -11,10 +11,10 @@ from .manifest import Manifest
 from .plan import ManifestPlan
 
 FINGERPRINT = "fingerprint.json"
-Fingerprint = Mapping[str, object]
+ManifestFingerprint = Mapping[str, object]
 
 
-def fingerprint_of(manifest: Manifest, plan: ManifestPlan) -> Fingerprint:
+def fingerprint_of(manifest: Manifest, plan: ManifestPlan) -> ManifestFingerprint:
     """Of the rows, of the workflows' contents, and of the command line's values."""
     rows = hashlib.sha256()
     for row in manifest.rows:
@@ -23,7 +23,7 @@ def fingerprint_of(manifest: Manifest, plan: ManifestPlan) -> Fingerprint:
     return {"manifest": rows.hexdigest(), "workflow": plan.digest, **json.loads(json.dumps(settings))}
 
 
-def is_taken_up(folder: Path, fingerprint: Fingerprint) -> bool:
+def is_taken_up(folder: Path, fingerprint: ManifestFingerprint) -> bool:
     """Whether the folder is that of the same run, or of one that made nothing.
 
     Raises:

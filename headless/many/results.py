@@ -16,7 +16,7 @@ from filelock import FileLock, Timeout
 from ..batch import OutputError
 from ..errors import ManifestError
 from .durable_files import append_whole, sync_folder, write_whole
-from .fingerprint import FINGERPRINT, Fingerprint, is_taken_up
+from .fingerprint import FINGERPRINT, ManifestFingerprint, is_taken_up
 from .manifest import ManifestRow
 
 log = logging.getLogger(__name__)
@@ -121,7 +121,7 @@ class ResultsFolder:
 
 @contextmanager
 def opened_results(
-    folder: Path, fingerprint: Fingerprint, rows: Sequence[ManifestRow], retry_failed: bool
+    folder: Path, fingerprint: ManifestFingerprint, rows: Sequence[ManifestRow], retry_failed: bool
 ) -> Iterator[ResultsFolder]:
     """The folder of a run that begins, or that is taken up.
 

@@ -15,8 +15,9 @@ from .. import embedded
 from ..address import ServerAddress
 from ..batch import OutputError, make_output_folder
 from ..cli import FAILED, INTERRUPTED, USAGE, AddressHidingParser, make_everything_printable
-from ..client import ComfyClient, NodeProgress, RunResult, Workflow
+from ..client import ComfyClient, NodeProgress, Workflow
 from ..errors import ComfyError
+from ..outputs import RunResult
 from ..workflow import WorkflowError, with_value, with_values
 from .options import PAIRS, TRAINING, given, parsed, settings_of
 from .pairs import check_pairs, pairs_here, uploaded

@@ -7,8 +7,9 @@ from typing import Any
 
 from ..answers import json_object, mapping
 from ..batch import local_name
-from ..client import ComfyClient, RunResult, Workflow
+from ..client import ComfyClient, Workflow
 from ..errors import ComfyError
+from ..outputs import RunResult
 from .options import TRAINING
 
 LORA_NAME = 0

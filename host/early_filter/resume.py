@@ -25,7 +25,7 @@ from comfy.patcher_extension import WrappersMP, add_wrapper_with_key
 from torch import Tensor
 
 from ...early_filter.budget import Budget
-from ...early_filter.run import Finished
+from ...early_filter.outcome import Finished
 from ..conditioning_rows import conditioning_rows
 from ..interrupts import poll
 from ..model_cost import COST_KEY, ModelCost, extent

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from ...early_filter.budget import Budget
 from ...early_filter.judge import Candidate
-from ...early_filter.run import Finished, PictureSampler
+from ...early_filter.outcome import Finished
+from ...early_filter.run import PictureSampler
 from ...early_filter.select import Failure
 from ..interrupts import INTERRUPTS, poll
 from ..sampling import LatentRow, Process

@@ -21,7 +21,7 @@ INVERSION_KEY = "icedit_inversion"
 PATCH = "attn1_patch"
 
 Options = dict[str, Any]
-ModelCall = Callable[[Options], Tensor]
+RestOfCall = Callable[[Options], Tensor]
 """The rest of a model call, with these transformer options."""
 
 
@@ -35,7 +35,7 @@ def wrap_calls(model_options: Options, wrapper: Callable[..., Tensor]) -> None:
     wrappers.setdefault(WrappersMP.APPLY_MODEL, {})[INVERSION_KEY] = [wrapper]
 
 
-def apply_model_wrapper(method: Callable[[Any, ModelCall, Tensor, float, Options], Tensor]) -> Callable[..., Tensor]:
+def apply_model_wrapper(method: Callable[[Any, RestOfCall, Tensor, float, Options], Tensor]) -> Callable[..., Tensor]:
     """Make an APPLY_MODEL wrapper of a method that takes the rest of the call, x, sigma and transformer options."""
 
     @wraps(method)

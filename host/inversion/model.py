@@ -19,8 +19,8 @@ from ...inversion.values import TokenGrid, ValueStore
 from ..compiled import uncompiled
 from .attention import (
     INVERSION_KEY,
-    ModelCall,
     Options,
+    RestOfCall,
     Writing,
     apply_model_wrapper,
     wrap_calls,
@@ -118,7 +118,7 @@ class _Run:
     width: int
 
     @apply_model_wrapper
-    def on_call(self, call: ModelCall, x: Tensor, sigma: float, options: Options) -> Tensor:
+    def on_call(self, call: RestOfCall, x: Tensor, sigma: float, options: Options) -> Tensor:
         """The APPLY_MODEL wrapper."""
         step, _ = self.schedule.nearest(sigma)
         kept = {picture: values for picture in self.rows if (values := picture.values.at(step)) is not None}

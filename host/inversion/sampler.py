@@ -11,7 +11,7 @@ from ...inversion.schedule import Schedule
 from ...inversion.solver import Inverted, invert
 from ...inversion.values import TokenGrid, ValueStore
 from ..interrupts import poll
-from .attention import ModelCall, Options, Reading, apply_model_wrapper, reading_options, wrap_calls
+from .attention import Options, Reading, RestOfCall, apply_model_wrapper, reading_options, wrap_calls
 from .model import InversionError, check_whole
 
 AfterStep = Callable[[Tensor, Tensor], None]
@@ -26,7 +26,7 @@ class Recorder:
         self._last: dict[Any, Tensor | None] = {}
 
     @apply_model_wrapper
-    def on_call(self, call: ModelCall, x: Tensor, sigma: float, options: Options) -> Tensor:
+    def on_call(self, call: RestOfCall, x: Tensor, sigma: float, options: Options) -> Tensor:
         """The APPLY_MODEL wrapper.
 
         Raises:

@@ -10,7 +10,7 @@ import comfy.model_patcher
 import folder_paths
 import torch
 
-from ...early_filter.judges.clip import Encoder, Place, is_model_folder
+from ...early_filter.judges.clip import Encoder, PutOnDevice, is_model_folder
 
 FOLDERS = ("clip_vision", "text_encoders")
 """The host's model folders that are searched, three levels deep."""
@@ -83,7 +83,7 @@ def _snapshot(folder: Path) -> Path | None:
     return snapshot if is_model_folder(snapshot) else None
 
 
-def _managed(model: torch.nn.Module) -> Place:
+def _managed(model: torch.nn.Module) -> PutOnDevice:
     """Give a model to the host's memory management, which keeps it on its device while there is room."""
     # The host writes attributes such as `device` onto a model, where transformers' models have properties.
     holder = torch.nn.Module()

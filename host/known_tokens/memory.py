@@ -7,11 +7,12 @@ from typing import Any
 import comfy.model_management
 from torch import Tensor
 
+from ..compiled import inside_compiled
+
 
 def store_bytes(model: Any, rows: int, tokens: int, in_8_bits: bool) -> int:
     """Keys and values of each block, and the last one's output, of so many tokens in so many rows of a batch."""
-    network = model.diffusion_model
-    network = getattr(network, "_orig_mod", network)
+    network = inside_compiled(model.diffusion_model)
     blocks = len(network.double_blocks) + len(network.single_blocks)
     # As the host decides it; some older ones have no name for it.
     dtype = model.manual_cast_dtype or model.get_dtype()

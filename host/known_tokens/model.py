@@ -14,7 +14,7 @@ from torch import Tensor
 from ...known_tokens.control import ReuseSettings, Unchanged
 from ...known_tokens.report import BESIDE_CACHE, NOTHING_KNOWN, NOTHING_OPEN
 from ...known_tokens.tokens import known_tokens
-from ..compiled import will_be_compiled
+from ..compiled import inside_compiled, will_be_compiled
 from ..step_caches import HOSTS_CACHE, step_cache
 from .attention import KNOWN_TOKENS_KEY
 from .foreign import CallInputs
@@ -49,9 +49,7 @@ def reuse_known_tokens(model: Any, settings: ReuseSettings, tell: Tell = lambda 
 
 
 def _flux(model: Any) -> Any:
-    flux = getattr(model.model, "diffusion_model", None)
-    # The module inside the one that torch.compile makes.
-    flux = getattr(flux, "_orig_mod", flux)
+    flux = inside_compiled(getattr(model.model, "diffusion_model", None))
     # FLUX.2 and others are subclasses.
     if type(model.model) is not comfy.model_base.Flux or not isinstance(flux, comfy.ldm.flux.model.Flux):
         raise ReuseError(

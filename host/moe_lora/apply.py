@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from ...moe_lora.errors import AdapterError, ModelMismatchError
 from ...moe_lora.routed import RoutedWeights
+from ..compiled import inside_compiled
 from ..forwards import Forward, Replacement, current_forward, replaced_forwards, set_forward
 from ..routing import MOE_LORA_KEY, ModelCall, Observe, RoutingObserver, observer_of
 from .experts import HeldAdapter, RoutedExperts
@@ -139,9 +140,8 @@ class _Routing:
                 "The experts of the MoE-LoRA are no longer with this model: a node after MoELoRALoader removed them. "
                 "Put MoELoRALoader directly before the sampler."
             )
-        model = executor.class_obj.diffusion_model
         # Every TorchCompileModel makes a new module around it; the module inside stays the same.
-        model = getattr(model, "_orig_mod", model)
+        model = inside_compiled(executor.class_obj.diffusion_model)
         observer = observer_of(args)
         if observer is not None:
             observer.begin(ModelCall.of(*args))

@@ -13,9 +13,7 @@ from ...moe_lora.errors import DOWNLOAD, FileError, ModelMismatchError
 from ..weight_patches import patch_tensors
 from .flux_model import inner_path, way_out
 from .peft import add_biases, make_dora
-from .shapes import check_targets
-
-Target = str | tuple[Any, ...]
+from .shapes import Target, check_targets
 
 
 def host_patches(model: Any, adapter: Adapter) -> dict[Target, Any]:

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+from icedit.early_filter.judges.endpoint import Endpoint
+
 
 @dataclass
 class Reply:
@@ -93,3 +95,8 @@ class ChatServer:
         self.server.shutdown()
         self.server.server_close()
         self.thread.join()
+
+
+def endpoint(server: ChatServer, **options: Any) -> Endpoint:
+    """A judge's way to this server that tries again soon."""
+    return Endpoint(server.url, "a-model", **({"timeout": 60.0, "backoff": 0.01} | options))

@@ -1,6 +1,5 @@
 """Golden vectors made with the paper's own layers: a tiny FLUX.1-Fill, an adapter, and what they must compute."""
 
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -56,11 +55,6 @@ def difference(result: Tensor, wanted: Tensor) -> float:
 
 def read(name: str) -> Golden:
     return Golden(name, load_file(FOLDER / name / "expected.safetensors"))
-
-
-def install_adapters(loras: Path) -> None:
-    for name in NAMES:
-        shutil.copy(FOLDER / name / "moe_lora.safetensors", loras / f"golden_{name}.safetensors")
 
 
 def tokens_of(latent: Tensor) -> Tensor:

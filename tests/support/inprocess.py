@@ -1,6 +1,7 @@
 """ComfyUI inside the test process: real nodes, real models, private folders."""
 
 import asyncio
+import importlib
 import inspect
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,6 +57,13 @@ class InProcessHost:
             function = getattr(node_class(), node_class.FUNCTION)
             output = asyncio.run(function(**inputs)) if inspect.iscoroutinefunction(function) else function(**inputs)
         return tuple(output["result"] if isinstance(output, dict) else output)
+
+    def module(self, name: str) -> Any:
+        """A module of the pack as the host loaded it, under a name of its own; `icedit` is another copy."""
+        import nodes
+
+        pack = nodes.NODE_CLASS_MAPPINGS["MoELoRALoader"].__module__.removesuffix(".nodes.moe_lora")
+        return importlib.import_module(f"{pack}.{name}")
 
     def load_model(self, dtype: str = "default", name: str = FILES["model"]) -> Any:
         return self.call("UNETLoader", unet_name=name, weight_dtype=dtype)[0]

@@ -3,10 +3,19 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+import torch
 from icedit.early_filter.judge import Candidate, Choice, Judge, Poll, Preference, Question, Verdict
+
+QUESTION = Question(torch.zeros(48, 64, 3), "make the {cat} grey")
+FIRST, SECOND = Candidate(1, torch.full((48, 64, 3), 0.3)), Candidate(2, torch.full((48, 64, 3), 0.7))
+"""The second edit is the brighter one."""
 
 Score = Callable[[Candidate], Verdict]
 Compare = Callable[[Candidate, Candidate], Choice]
+
+
+def poll() -> None:
+    """Nobody interrupts."""
 
 
 @dataclass

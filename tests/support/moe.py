@@ -1,13 +1,13 @@
-"""Adapter files for tests, and the plain way to compute them that they are checked against."""
+"""Adapter files for tests, golden vectors, and the plain way to compute them that they are checked against."""
 
 import itertools
-import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pytest
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -50,19 +50,17 @@ class Loras:
         save_file({key: tensor.contiguous() for key, tensor in tensors.items()}, self.folder / name, metadata)
         return name
 
+    def write(self, content: bytes, name: str = "broken.safetensors") -> str:
+        """Write a file of any content; its name."""
+        (self.folder / name).write_bytes(content)
+        return name
+
     def load(self, model: Any, adapter: str | Mapping[str, Tensor], strength: float = 1.0, **inputs: Any) -> Any:
         """MoELoRALoader's model; its report is checked to be there."""
         name = adapter if isinstance(adapter, str) else self.save(adapter)
         patched, report = self.host.call("MoELoRALoader", model=model, lora_name=name, strength=strength, **inputs)
         assert report.startswith(name)
         return patched
-
-    def module(self, name: str) -> Any:
-        """A module of the pack as the host imported it; `icedit` is another copy."""
-        import nodes
-
-        pack = nodes.NODE_CLASS_MAPPINGS["MoELoRALoader"].__module__.removesuffix(".nodes.moe_lora")
-        return sys.modules[f"{pack}.{name}"]
 
     def report(self, model: Any, adapter: str | Mapping[str, Tensor], strength: float = 1.0, **inputs: Any) -> str:
         name = adapter if isinstance(adapter, str) else self.save(adapter)
@@ -73,6 +71,24 @@ class Loras:
         return self.host.call(
             "LoraLoaderModelOnly", model=model, lora_name=self.save(tensors), strength_model=strength
         )[0]
+
+
+@pytest.fixture(scope="module")
+def loras(host: Any, tiny_models: Path) -> Loras:
+    """Where tests put adapter files for the host."""
+    return Loras(host, tiny_models / "loras")
+
+
+@pytest.fixture(scope="module")
+def vectors() -> golden.Golden:
+    """The golden vectors of a model whose tokens go to one expert each."""
+    return golden.read("top1")
+
+
+@pytest.fixture(scope="module")
+def tensors() -> dict[str, Tensor]:
+    """Their adapter's tensors; not to be changed."""
+    return golden_tensors("top1")
 
 
 def merged(patched: Any) -> dict[str, Tensor]:

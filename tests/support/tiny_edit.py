@@ -7,6 +7,11 @@ import torch
 
 Inputs = dict[str, Any]
 
+SAMPLING: Inputs = {
+    "seed": 3, "steps": 4, "cfg": 1.0, "sampler_name": "euler", "scheduler": "simple", "denoise": 1.0,
+}  # fmt: skip
+"""What the samplers of this file take where a test says nothing else."""
+
 
 def generator(seed: int) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
@@ -39,9 +44,13 @@ def edit_inputs(host: Any, vae: Any, masked: bool = True, batch: int = 1) -> Inp
 def early_filter(host: Any, **inputs: Any) -> tuple[torch.Tensor, torch.Tensor, int, Inputs]:
     """Run EarlyFilterSampler with small defaults: the samples, the previews, the winner's seed, the report."""
     defaults = {
-        "seed": 3, "steps": 4, "cfg": 1.0, "sampler_name": "euler", "scheduler": "simple", "denoise": 1.0,
         "instruction": "make it red", "candidates": 3, "probe_steps": 1, "keep": 1, "mode": "resume",
         "panel": "right half",
     }  # fmt: skip
-    latent, previews, seed, report = host.call("EarlyFilterSampler", **defaults | inputs)
+    latent, previews, seed, report = host.call("EarlyFilterSampler", **SAMPLING | defaults | inputs)
     return latent["samples"], previews, seed, json.loads(report)
+
+
+def ksampler(host: Any, **inputs: Any) -> torch.Tensor:
+    """Run KSampler with small defaults: the samples."""
+    return host.call("KSampler", **SAMPLING | inputs)[0]["samples"]

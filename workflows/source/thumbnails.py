@@ -21,7 +21,7 @@ SIZE, FINER = 512, 2
 BACKGROUND, CARD, FAINT, TEXT = "#14171d", "#222732", "#8a93a6", "#f4f6fa"
 GREEN, BLUE = "#50c878", "#5aa2f0"
 HAIR = INSTRUCTIONS[0]
-Box = tuple[float, float, float, float]
+Rectangle = tuple[float, float, float, float]
 """Left, top, width, height in pixels of the thumbnail."""
 
 
@@ -38,10 +38,10 @@ class Card:
         font = ImageFont.load_default(size * FINER)
         self.draw.text((at[0] * FINER, at[1] * FINER), text, color, font, anchor)
 
-    def box(self, box: Box, fill: str | None = CARD, outline: str | None = None, radius: float = 12) -> None:
+    def box(self, box: Rectangle, fill: str | None = CARD, outline: str | None = None, radius: float = 12) -> None:
         self.draw.rounded_rectangle(_corners(box), radius * FINER, fill, outline, 3 * FINER if outline else 0)
 
-    def picture(self, picture: Image.Image, box: Box, frame: str | None = None, radius: float = 12) -> None:
+    def picture(self, picture: Image.Image, box: Rectangle, frame: str | None = None, radius: float = 12) -> None:
         """A picture that fills the box. If it is too tall, more is cut off at the bottom than at the top."""
         left, top, right, bottom = _corners(box)
         width, height = right - left, bottom - top
@@ -54,7 +54,7 @@ class Card:
         if frame:
             self.box(box, None, frame, radius)
 
-    def words(self, text: str, box: Box, size: int = 22, color: str = TEXT) -> None:
+    def words(self, text: str, box: Rectangle, size: int = 22, color: str = TEXT) -> None:
         """A quotation in a card, one line for each line of the text."""
         self.box(box)
         middle = box[0] + box[2] / 2, box[1] + box[3] / 2
@@ -83,7 +83,7 @@ class Card:
         return self.image.resize((SIZE, SIZE), Image.Resampling.LANCZOS)
 
 
-def _corners(box: Box) -> tuple[int, int, int, int]:
+def _corners(box: Rectangle) -> tuple[int, int, int, int]:
     left, top, width, height = box
     return round(left * FINER), round(top * FINER), round((left + width) * FINER), round((top + height) * FINER)
 
