@@ -11,7 +11,13 @@ import pytest
 from support.pack import PACK, load_pack
 
 # Fixtures of one feature that several test files use.
-pytest_plugins = ("support.early_filter", "support.inversion", "support.known_tokens", "support.moe")
+pytest_plugins = (
+    "support.early_filter",
+    "support.inversion",
+    "support.known_tokens",
+    "support.moe",
+    "support.panel_edge",
+)
 
 
 def _load_host() -> None:

@@ -1,79 +1,46 @@
 """Decoding the right panel without the left one's colours, on the real host."""
 
-import random
-
 import pytest
 import torch
-from icedit.mini.edits import random_edit
-from icedit.mini.render import render
 from support.node_edit import sampled
+from support.panel_edge import CLOSE, FIRST, LAST, error
 
 pytestmark = pytest.mark.host
 
-COLUMNS, CLOSE = 4, 8 / 255
-"""Pixels at a panel's edge, and the mean error up to which they show no strip."""
-
-
-@pytest.fixture(scope="module")
-def pictures():
-    """Pictures before and after edits of the background, `2 64 128 3` each."""
-    edits = [random_edit(random.Random(seed), "background") for seed in (1, 3)]
-    return tuple(
-        torch.stack([render(getattr(e, when))[:, :64] for e in edits]).movedim(1, -1) for when in ("before", "after")
-    )
-
-
-@pytest.fixture(scope="module")
-def latent(host, mini_vae, pictures):
-    """What a perfect model samples: a right half encoded beside the source, a left half beside a copy of itself."""
-    before, _ = pictures
-    kept, edited = (
-        host.call("VAEEncode", pixels=torch.cat([before, right], 2), vae=mini_vae)[0]["samples"] for right in pictures
-    )
-    half = kept.shape[-1] // 2
-    return {"samples": torch.cat([kept[..., :half], edited[..., half:]], -1)}
-
-
-def error(panel, wanted, columns):
-    return float((panel - wanted)[:, :, columns].abs().mean())
-
-
-FIRST, LAST = slice(0, COLUMNS), slice(-COLUMNS, None)
-
 
 class TestStrip:
-    def test_is_gone(self, host, mini_vae, pictures, latent):
-        _, after = pictures
-        (decoded,) = host.call("VAEDecode", samples=latent, vae=mini_vae)
+    def test_is_gone(self, host, mini_vae, background_edits, edited_latent):
+        _, after = background_edits
+        (decoded,) = host.call("VAEDecode", samples=edited_latent, vae=mini_vae)
         assert error(decoded[:, :, 128:], after, FIRST) > 1.3 * CLOSE, "there is nothing to correct"
-        image, _ = host.call("DecodeRightHalf", samples=latent, vae=mini_vae)
+        image, _ = host.call("DecodeRightHalf", samples=edited_latent, vae=mini_vae)
         assert error(image, after, FIRST) < CLOSE
 
-    def test_is_gone_with_the_source(self, host, mini_vae, pictures, latent):
-        before, after = pictures
+    def test_is_gone_with_the_source(self, host, mini_vae, background_edits, edited_latent):
+        before, after = background_edits
         *_, layout = host.call("DiptychCreate", image="None", image_input=before, panel_width=128)
-        blind, _ = host.call("DecodeRightHalf", samples=latent, vae=mini_vae)
-        image, _ = host.call("DecodeRightHalf", samples=latent, vae=mini_vae, layout=layout, original=before)
+        blind, _ = host.call("DecodeRightHalf", samples=edited_latent, vae=mini_vae)
+        image, _ = host.call("DecodeRightHalf", samples=edited_latent, vae=mini_vae, layout=layout, original=before)
         assert error(image, after, FIRST) < error(blind, after, FIRST) + 0.5 / 255
         assert error(image, after, slice(None)) < CLOSE
 
     @torch.inference_mode()
     @pytest.mark.parametrize("right", ["copy", "grey"])
-    def test_is_gone_from_the_left_panel(self, mini_vae, pictures, latent, right):
+    def test_is_gone_from_the_left_panel(self, mini_vae, background_edits, edited_latent, right):
         """Else the comparison of both panels would find a change at the picture's right edge."""
         from icedit.host.right_panel import DiptychLatent, decode_left
 
-        before, after = pictures
+        before, after = background_edits
         beside = before if right == "copy" else torch.full_like(before, 0.5)
-        samples = latent["samples"].clone()
+        samples = edited_latent["samples"].clone()
         samples[..., :16] = mini_vae.encode(torch.cat([before, beside], 2))[..., :16]
         for known in (before, None):
             left = decode_left(DiptychLatent(samples, mini_vae, known), after)
             assert error(left, before, LAST) < CLOSE, known is None
 
-    def test_two_left_panels_leave_one_picture(self, host, mini_vae, pictures):
+    def test_two_left_panels_leave_one_picture(self, host, mini_vae, background_edits):
         """What the left panel shows does not reach the right one."""
-        before, after = pictures
+        before, after = background_edits
         found = {}
         for name, left in (("before", before), ("inverted", 1.0 - before)):
             (encoded,) = host.call("VAEEncode", pixels=torch.cat([left, after], 2), vae=mini_vae)
@@ -113,19 +80,19 @@ class TestErrors:
         with pytest.raises(ValueError, match="samples is no diptych"):
             host.call("DecodeRightHalf", samples={"samples": samples}, vae=mini_vae)
 
-    def test_no_vae(self, host, latent):
+    def test_no_vae(self, host, edited_latent):
         with pytest.raises(ValueError, match="vae is empty"):
-            host.call("DecodeRightHalf", samples=latent, vae=None)
+            host.call("DecodeRightHalf", samples=edited_latent, vae=None)
 
-    def test_layout_of_another_diptych(self, host, mini_vae, latent):
+    def test_layout_of_another_diptych(self, host, mini_vae, edited_latent):
         *_, layout = host.call("DiptychCreate", image="None", image_input=torch.rand(1, 128, 128, 3), panel_width=128)
         with pytest.raises(ValueError, match="the layout belongs to a diptych of 256 x 128"):
-            host.call("DecodeRightHalf", samples=latent, vae=mini_vae, layout=layout)
+            host.call("DecodeRightHalf", samples=edited_latent, vae=mini_vae, layout=layout)
 
-    def test_nothing_to_restore_onto(self, host, mini_vae, latent):
+    def test_nothing_to_restore_onto(self, host, mini_vae, edited_latent):
         with pytest.raises(ValueError, match="layout and original is not connected"):
-            host.call("DecodeRightHalf", samples=latent, vae=mini_vae, restore="blend")
+            host.call("DecodeRightHalf", samples=edited_latent, vae=mini_vae, restore="blend")
 
-    def test_a_latent_that_is_no_number(self, host, mini_vae, latent):
+    def test_a_latent_that_is_no_number(self, host, mini_vae, edited_latent):
         with pytest.raises(ValueError, match="NaN"):
-            host.call("DecodeRightHalf", samples={"samples": latent["samples"] * float("nan")}, vae=mini_vae)
+            host.call("DecodeRightHalf", samples={"samples": edited_latent["samples"] * float("nan")}, vae=mini_vae)

@@ -5,19 +5,14 @@ import copy
 import pytest
 import torch
 from support.judges import ScriptedJudge, by_seed
+from support.panel_edge import CLOSE, FIRST, error
 from support.tiny_edit import conditioning, early_filter
-from test_decode_right_half import CLOSE, FIRST, error, latent, pictures, vae  # noqa: F401
 
 pytestmark = pytest.mark.host
 
 HALF, EDGE = 16, 4
 """Latent columns of a panel, and of its edge that is decoded to be corrected."""
 WHOLE, RIGHT, SEAM = 2 * HALF, EDGE + HALF, 2 * EDGE
-
-
-@pytest.fixture(scope="module")
-def models(host):
-    return {"model": host.load_model(), "vae": host.load_vae()}
 
 
 @pytest.fixture
@@ -88,11 +83,11 @@ def test_a_left_panel_that_was_redrawn_is_shown_as_it_became(host, models):
 
 @torch.inference_mode()
 @pytest.mark.parametrize("judged", [True, False])
-def test_previews_show_no_strip(vae, pictures, latent, judged):  # noqa: F811
-    _, after = pictures
-    samples = latent["samples"]
-    assert error(vae.decode(samples)[:, :, 128:], after, FIRST) > 1.3 * CLOSE, "there is nothing to correct"
-    found = [panels_of(one, vae=vae, judged=judged).previews({1: [one]})[0] for one in samples.split(1)]
+def test_previews_show_no_strip(mini_vae, background_edits, edited_latent, judged):
+    _, after = background_edits
+    samples = edited_latent["samples"]
+    assert error(mini_vae.decode(samples)[:, :, 128:], after, FIRST) > 1.3 * CLOSE, "there is nothing to correct"
+    found = [panels_of(one, vae=mini_vae, judged=judged).previews({1: [one]})[0] for one in samples.split(1)]
     assert error(torch.stack([preview.panel for preview in found]), after, FIRST) < CLOSE
 
 
@@ -112,7 +107,7 @@ class Video(Enlarger):
         return super().decode(latents[:, :, 0])[:, None]
 
 
-def panels_of(*rows, vae=None, judged=True):  # noqa: F811
+def panels_of(*rows, vae=None, judged=True):
     from icedit.host.early_filter.panels import Panels
     from icedit.host.sampling import LatentRow
 
@@ -123,8 +118,8 @@ def panels_of(*rows, vae=None, judged=True):  # noqa: F811
 @pytest.mark.parametrize(("columns", "frames"), [(7, False), (8, False), (8, True)])
 def test_what_cannot_be_decoded_apart_is_decoded_whole(host, columns, frames):
     """A latent without a middle column, a VAE that only decodes, a picture that is a frame."""
-    latent = torch.rand(1, 16, 4, columns)  # noqa: F811
-    given, vae = (latent[:, :, None], Video()) if frames else (latent, Enlarger())  # noqa: F811
+    latent = torch.rand(1, 16, 4, columns)
+    given, vae = (latent[:, :, None], Video()) if frames else (latent, Enlarger())
     (whole,) = Enlarger().decode(latent)
     (preview,) = panels_of(given, vae=vae).previews({1: [given]})
     assert torch.allclose(torch.cat([preview.left, preview.panel], 1), whole, atol=1e-3)

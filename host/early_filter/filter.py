@@ -11,8 +11,8 @@ from torch import Tensor
 
 from ...early_filter.budget import Budget
 from ...early_filter.judge import Judge, Question
-from ...early_filter.plan import Plan, StopEarly
 from ...early_filter.outcome import Outcome
+from ...early_filter.plan import Plan, StopEarly
 from ...early_filter.run import EarlyFilter
 from ...early_filter.stored_preview import Panel, joined, right_half
 from ..conditioning_rows import unused_pictures
