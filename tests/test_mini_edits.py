@@ -33,7 +33,7 @@ def mini_server(host_environment):
 
 SCENES = dict.fromkeys(TASKS, 0) | {"add": 1, "swap": 1}
 """A scene for each task in which the models succeed; they do not in every one (benchmarks/mini_editbench.py)."""
-UNTRAINED = {"icedit_text_to_image": (4, "background"), "icedit_inversion": (4, "background")}
+UNTRAINED = {"icedit_text_to_image": (2, "remove"), "icedit_inversion": (2, "remove")}
 """A scene and a task for each workflow without training, which edits less often (benchmarks/training_free.py)."""
 ALONE = 1
 """A scene with one shape."""
