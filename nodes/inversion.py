@@ -81,7 +81,7 @@ def _inversion_inputs() -> list[io.Input]:
         ),
         io.Int.Input(
             "corrections",
-            default=8,
+            default=0,
             min=0,
             max=20,
             tooltip="At most so many evaluations correct each step of the inversion. 0 is the plain inversion; each "
