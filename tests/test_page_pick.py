@@ -68,12 +68,16 @@ def seeds(comfy):
     return [candidate["seed"] for candidate in output(comfy, FILTER)["icedit_candidates"]]
 
 
+NOTE = """kind => {
+  const { widgets } = window.app.graph._nodes.find(node => node.type === kind)
+  const ours = widgets.find(widget => widget.name === 'icedit_note')
+  return ours?.element.textContent ?? widgets.find(widget => widget.name === '$$node-text-preview')?.value ?? ''
+}"""
+
+
 def note(comfy):
-    """What the sampler has told the user on itself."""
-    kind = f"n => n.type === '{FILTER}'"
-    return comfy.evaluate(
-        f"() => window.app.graph._nodes.find({kind}).widgets.find(w => w.name === '$$node-text-preview')?.value ?? ''"
-    )
+    """What the sampler tells the user on itself."""
+    return comfy.evaluate(NOTE, FILTER)
 
 
 def checked(comfy):
