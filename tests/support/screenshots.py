@@ -43,7 +43,7 @@ def main() -> None:
     from icedit.private_host.server import running_server
 
     from workflows.source import carried, models
-    from workflows.source.edit import INSTRUCTION
+    from workflows.source.sampling import INSTRUCTION
 
     published = {
         "UNETLoader.unet_name": models.FLUX_FILL, "DualCLIPLoader.clip_name1": models.CLIP_L,

@@ -54,6 +54,9 @@ class Port:
     name: str
 
 
+Link = Output | Port
+
+
 @dataclass
 class Graph:
     """Nodes and groups of one workflow."""

@@ -2,9 +2,11 @@
 
 from functools import partial
 
-from .edit import EXAMPLE_PICTURE, edit, frames, ksampler, loaded, models_note, moe_lora, restored
 from .graph import TOP, Graph, NodeInfo
+from .loaders import loaded, models_note, moe_lora
 from .models import MOE_LORA
+from .pictures import frames, restored
+from .sampling import EXAMPLE_PICTURE, edit, ksampler
 from .turns import INSTRUCTIONS
 
 SEEDS = 3

@@ -1,8 +1,10 @@
 """Several pictures of different sizes in one run, as a list: the host runs each node once for each picture."""
 
-from .edit import EXAMPLE_PICTURE, INSTRUCTION, edit, frames, ksampler, loaded, models_note, moe_lora, result
 from .graph import ROOM, Graph, NodeInfo
+from .loaders import loaded, models_note, moe_lora
 from .models import MOE_LORA
+from .pictures import frames, result
+from .sampling import EXAMPLE_PICTURE, INSTRUCTION, edit, ksampler
 
 PICTURES = 3
 PICTURES_TOP = -600

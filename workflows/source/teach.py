@@ -1,8 +1,9 @@
 """Training an adapter on pairs of pictures before and after an edit."""
 
-from .edit import COMPARED, files_note, flux, frames, loaded
 from .graph import Graph, NodeInfo
+from .loaders import files_note, flux, loaded
 from .models import CLIP_L, FLUX_FILL, T5, VAE
+from .pictures import COMPARED, frames
 
 NAME = "my_edit"
 TITLES = ("1. Models", "2. Your pairs", "3. Train", "4. Result")

@@ -2,25 +2,11 @@
 
 from typing import Any
 
-from .edit import (
-    EXAMPLE_PICTURE,
-    INSTRUCTION,
-    STEPS,
-    Models,
-    Prepared,
-    create_diptych,
-    files_note,
-    filled,
-    flux,
-    frames,
-    ksampler,
-    loaded,
-    report,
-    result,
-    zeroed,
-)
 from .graph import Graph, Node, NodeInfo, Output
+from .loaders import Models, files_note, flux, loaded
 from .models import CLIP_L, FLUX_DEV, T5, VAE
+from .pictures import frames, report, result
+from .sampling import EXAMPLE_PICTURE, INSTRUCTION, STEPS, Prepared, create_diptych, filled, ksampler, zeroed
 
 DESCRIPTION = "a woman with brown hair in front of a brick wall"
 GUIDANCE = 3.5

@@ -2,22 +2,11 @@
 
 from functools import partial
 
-from .edit import (
-    COMPARED,
-    EXAMPLE_PICTURE,
-    SEED,
-    TITLE,
-    Models,
-    edit,
-    ksampler,
-    loaded,
-    models_note,
-    moe_lora,
-    restored,
-    saved,
-)
 from .graph import ROOM, TOP, Graph, NodeInfo, Port, Subgraph
+from .loaders import Models, loaded, models_note, moe_lora
 from .models import MOE_LORA
+from .pictures import COMPARED, TITLE, restored, saved
+from .sampling import EXAMPLE_PICTURE, SEED, edit, ksampler
 
 TURN = "Image Edit Turn (ICEdit)"
 INSTRUCTIONS = ("make her hair dark green", "give her round glasses", "make the background a sunny beach")

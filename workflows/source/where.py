@@ -1,8 +1,10 @@
 """An edit of a place that is named in words."""
 
-from .edit import EXAMPLE_PICTURE, INSTRUCTION, edit, files_note, frames, ksampler, loaded, moe_lora, result
 from .graph import Graph, NodeInfo, Port, Subgraph
+from .loaders import files_note, loaded, moe_lora
 from .models import CLIP_L, FLUX_FILL, MOE_LORA, SAM3, T5, VAE
+from .pictures import frames, result
+from .sampling import EXAMPLE_PICTURE, INSTRUCTION, edit, ksampler
 
 REGION_BY_WORDS = "Region by Words (ICEdit)"
 FIRST_ID = 1001
