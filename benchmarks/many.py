@@ -4,6 +4,7 @@
 
 Each way makes the same edits in a folder of its own and prints one JSON line; every server has one thread.
 
+queued  one server that has all pictures and prompts from the start: what it takes itself from one edit to the next
 one     one server; all others are compared with it: `equal` counts the pictures that are the same in every pixel
 two     two servers
 killed  two servers, one of which is killed every SECONDS and started again after half of them
@@ -16,6 +17,7 @@ not work.
 """
 
 import argparse
+import asyncio
 import json
 import os
 import random
@@ -56,14 +58,14 @@ class Pool:
     def __exit__(self, *_: object) -> None:
         self._stack.close()
 
-    def add(self) -> None:
+    def add_up_to(self, count: int) -> None:
         from icedit.private_host.environment import Environment
         from icedit.private_host.server import running_server
 
         environment = Environment(Path(sys.executable), Path(os.environ["ICEDIT_HOST"]))
-        self.servers.append(
-            self._stack.enter_context(running_server(environment, PACK / "mini" / "models", ("--cpu",)))
-        )
+        while len(self.servers) < count:
+            server = running_server(environment, PACK / "mini" / "models", ("--cpu",))
+            self.servers.append(self._stack.enter_context(server))
 
     def restart(self, number: int, pause: float) -> bool:
         """Kill a server, and start its command again after a pause; only where all are there, or none would ever be."""
@@ -179,6 +181,29 @@ def killed_clients(client: Client, times: int, seconds: float) -> int:
     return client.run()
 
 
+async def queued(manifest: Path, url: str, sets: Sequence[str]) -> dict[str, Any]:
+    """All edits of a manifest, queued before the first is made; no result is fetched."""
+    from icedit.headless.client import ComfyClient
+    from icedit.headless.job import DEFAULT_WORKFLOW
+    from icedit.headless.many.manifest import Problems, read_manifest
+    from icedit.headless.many.plan import ManifestSettings, make_plan
+
+    read = read_manifest(manifest, (), Problems())
+    plan = make_plan(read, ManifestSettings(str(DEFAULT_WORKFLOW), False, sets=(*sets, *MINI_SETS)), Problems())
+    ended = list[tuple[float, float]]()
+    async with ComfyClient(url, "temp") as client:
+
+        async def make(row: Any) -> None:
+            picture = await client.upload(row.picture, (manifest.parent / row.picture).read_bytes())
+            found = await client.run(plan.filled(row, picture, None))
+            ended.append((time.monotonic(), found.seconds or 0.0))
+
+        await asyncio.gather(*map(make, read.rows))
+    passed = ended[-1][0] - ended[0][0]
+    worked = sum(seconds for _, seconds in ended[1:])
+    return {"made": len(ended), "first_to_last": round(passed, 1), "overhead": round(1 - worked / passed, 4)}
+
+
 def summary(client: Client, edits: int, servers: int, seconds: float, first: Client | None) -> dict[str, Any]:
     from PIL import Image, ImageChops
 
@@ -220,6 +245,11 @@ def main() -> None:
         manifest, first = write_manifest(folder, options.edits), None
         for way in options.ways:
             client = Client(manifest, folder / way, sets=[f"KSampler.steps={options.steps}"])
+            if way == "queued":
+                pool.add_up_to(1)
+                found = asyncio.run(queued(manifest, pool.servers[0].url, client.sets))
+                print(json.dumps({"way": way, **found}), flush=True)
+                continue
             begin = time.monotonic()
             servers, status, disturbed = run(way, client, pool, options)
             seconds = time.monotonic() - begin
@@ -236,8 +266,7 @@ def run(way: str, client: Client, pool: Pool, options: argparse.Namespace) -> tu
         status = client.run("--ray", "--actors", "2", disturb=every)
         return 2, status, every.calls if every else 0
     count = 1 if way == "one" else 2
-    while len(pool.servers) < count:
-        pool.add()
+    pool.add_up_to(count)
     client.servers = [server.url for server in pool.servers[:count]]
     if way == "client":
         return 2, killed_clients(client, 10, 8.0), 10
