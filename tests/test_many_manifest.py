@@ -8,7 +8,7 @@ from icedit.headless.cli import main
 from icedit.headless.errors import ManifestError
 from icedit.headless.many.fingerprint import fingerprint_of
 from icedit.headless.many.manifest import ManifestRow, Problems, read_manifest
-from icedit.headless.many.plan import ManifestPlan, ManifestSettings, added_places, make_plan
+from icedit.headless.many.plan import ManifestPlan, ManifestSettings, added_places, make_plan, mention_descriptions
 from icedit.headless.many.shards import read_source
 from support.workflows import WORKFLOWS
 
@@ -295,3 +295,28 @@ class TestPlan:
         again = ManifestPlan.from_json(plan.to_json())
         assert again.filled(manifest.rows[0], "a", None) == plan.filled(manifest.rows[0], "a", None)
         assert fingerprint_of(manifest, again) == fingerprint_of(manifest, plan)
+
+
+class TestTheDescriptionOfAPicture:
+    """A workflow without training says what its own picture shows."""
+
+    WORKFLOW = str(API / "icedit_text_to_image.json")
+
+    def told(self, folder, caplog, *rows, **settings):
+        manifest, plan = planned(lines(folder, *rows), workflow=self.WORKFLOW, **settings)
+        mention_descriptions(plan, manifest.rows)
+        return caplog.messages
+
+    def test_rows_that_leave_it_to_the_workflow_are_told_once(self, folder, caplog):
+        rows = [{"id": str(number), "picture": "a.png", "instruction": "x", "seed": number} for number in range(3)]
+        rows += [{"id": "own", "picture": "a.png", "instruction": "x", "description": "a cat"}]
+        (told,) = self.told(folder, caplog, *rows)
+        assert "of 3 of 4 rows says that their picture shows 'a woman" in told
+
+    @pytest.mark.parametrize("said", [{"description": "a cat"}, {"set.InContextEditInstruction.description": "a cat"}])
+    def test_nothing_is_said_where_every_row_has_its_own(self, folder, caplog, said):
+        assert not self.told(folder, caplog, {"id": "1", "picture": "a.png", "instruction": "x", **said})
+
+    def test_nor_where_the_command_line_has_one(self, folder, caplog):
+        row = {"id": "1", "picture": "a.png", "instruction": "x"}
+        assert not self.told(folder, caplog, row, description="a cat")

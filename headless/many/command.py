@@ -21,7 +21,7 @@ from .fingerprint import fingerprint_of
 from .limits import SAME_REASON, FailuresInARow, TimeLimit
 from .manifest import Problems, read_manifest
 from .packed import PARQUET, TAR, check_packing, pack
-from .plan import ManifestSettings, added_places, make_plan
+from .plan import ManifestSettings, added_places, make_plan, mention_descriptions
 from .ray_run import LOCAL, RayOptions, run_on_ray
 from .report import closing_table
 from .results import FAILED, OK, opened_results
@@ -116,6 +116,7 @@ def edit_manifest(options: argparse.Namespace, tell: Callable[[str], None]) -> b
     manifest = read_manifest(options.manifest, options.instruction or (), problems)
     plan = make_plan(manifest, _settings(options), problems)
     problems.raise_any(options.manifest)
+    mention_descriptions(plan, manifest.rows)
     addresses = [ServerAddress.of(text, os.environ) for text in options.server or ()]
     fingerprint = fingerprint_of(manifest, plan)
     with opened_results(options.output, fingerprint, manifest.rows, options.retry_failed) as results:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -13,7 +14,7 @@ from .. import embedded
 from ..client import Workflow
 from ..errors import ManifestError
 from ..job import SHIPPED
-from ..places import Place, instruction_places
+from ..places import Place, description_places, instruction_places
 from ..workflow import (
     WorkflowError,
     assigned_places,
@@ -27,6 +28,8 @@ from ..workflow import (
 )
 from .manifest import Manifest, ManifestRow, Problems
 from .region_and_result import seed_places, with_one_result, with_region
+
+log = logging.getLogger(__name__)
 
 NAME = "picture.png"
 """In place of the uploaded file's name, to find out whether a row fits its workflow."""
@@ -125,6 +128,23 @@ def make_plan(manifest: Manifest, settings: ManifestSettings, problems: Problems
             more = f" (and {like_it} more like it)" if like_it else ""
             problems.add(f"The row {row.id!r}{more}", problem)
     return plan
+
+
+def mention_descriptions(plan: ManifestPlan, rows: Sequence[ManifestRow]) -> None:
+    """Say which rows leave the description of their picture to the workflow, which describes its own picture."""
+    if plan.settings.description is not None:
+        return
+    left = Counter[str]()
+    for row, like_it in _forms(rows):
+        if (row.workflow or "") in plan.workflows and row.description is None:
+            workflow = without_assigned(plan.workflow_of(row), row.sets)
+            texts = {workflow[key]["inputs"][name] for key, name in description_places(workflow)}
+            left.update(dict.fromkeys(texts, 1 + like_it))
+    for text, count in left.items():
+        log.warning(
+            "The workflow of %d of %d rows says that their picture shows %r. Where it does not, fill the column "
+            "description, or add --description for all rows.", count, len(rows), text,
+        )  # fmt: skip
 
 
 def _problem(plan: ManifestPlan, row: ManifestRow) -> str | None:
