@@ -51,7 +51,9 @@ class TrainMoELoRA(io.ComfyNode):
         result = Training(
             TrainingModels(model, clip, vae), pairs, AdapterName(name), TrainingSettings(**inputs), options
         ).run()
-        return io.NodeOutput(result.lora_name, result.picture, result.report)
+        # Not as `filename`, which the page would take for a picture to show.
+        shown = {} if result.shared is None else {"icedit_trained": [{"path": str(result.shared)}]}
+        return io.NodeOutput(result.lora_name, result.picture, result.report, ui=shown)
 
     @classmethod
     def fingerprint_inputs(cls, start_from=NO_FILE, **_) -> str:

@@ -115,8 +115,13 @@ class TestOnAServer:
         first = json.loads(manifest.read_text().splitlines()[0])
         assert (first["id"], first["instruction"]) == ("0", ["make it red", "colour it red"])
 
-        # The same again finds the pairs there; a server elsewhere has no file that could be seen from here.
+        # The same again finds the pairs there; the file of a server elsewhere cannot be seen from here.
         monkeypatch.setattr(trained, "_metadata", lambda _: None)
-        assert self.run(server, folders, tmp_path / "out") == 0
+        assert self.run(server, folders, tmp_path / "away") == 0
+        assert capsys.readouterr().out.splitlines() == [str(tmp_path / "away" / "red.safetensors")]
+        assert (tmp_path / "away" / "red.safetensors").read_bytes() == there.read_bytes()
+        # One whose pack does not share it says at least how it is called.
+        monkeypatch.setattr(trained, "SHARED", "nothing")
+        assert self.run(server, folders, tmp_path / "old") == 0
         assert capsys.readouterr().out.splitlines() == ["teach/red.safetensors"]
         assert sorted(path.name for path in (server.folder / "input" / "icedit-pairs").iterdir()) == uploaded

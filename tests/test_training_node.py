@@ -279,3 +279,29 @@ def test_the_estimate_of_memory_is_near_what_a_step_keeps(models):
     assert measured[False] == pytest.approx(shape.activations(False), rel=0.25)
     # Of the blocks, only inputs are kept until one of them is computed again.
     assert measured[True] < shape.activations(True) < measured[False]
+
+
+class TestTheFileInTheOutputFolder:
+    """From there programs on other machines fetch it."""
+
+    def shared(self, name):
+        import folder_paths
+
+        return Path(folder_paths.get_output_directory()) / "icedit_training" / f"{name}.safetensors"
+
+    @pytest.mark.parametrize("links", [True, False])
+    def test_it_is_the_one_among_the_loras_after_every_training(self, train, monkeypatch, links):
+        if not links:
+            monkeypatch.setattr("os.link", self.refuse)
+        for steps in (1, 2):
+            lora_name, *_ = train(name=f"shared/{links}", steps=steps)
+            assert self.shared(f"shared/{links}").read_bytes() == Path(lora(lora_name)).read_bytes()
+
+    def test_where_it_cannot_be_put_there_the_training_is_not_lost(self, train):
+        self.shared("in_the_way").mkdir(parents=True)
+        lora_name, _, report = train(name="in_the_way")
+        assert "could not be put into the output folder" in report
+        assert is_learned(load_file(lora(lora_name)))
+
+    def refuse(self, *_):
+        raise OSError(18, "Invalid cross-device link")

@@ -21,14 +21,14 @@ from ..outputs import RunResult
 from ..workflow import WorkflowError, with_value, with_values
 from .options import PAIRS, TRAINING, given, parsed, settings_of
 from .pairs import check_pairs, pairs_here, uploaded
-from .trained import copied, file_here, free_path, lora_name, places
+from .trained import copied, fetched, file_here, free_path, lora_name, places
 
 log = logging.getLogger(__name__)
 
 DESCRIPTION = (
     "Teach FLUX.1-Fill an edit of your own from pairs of pictures, on your ComfyUI. Without --server a private ComfyUI "
     "with small models is set up and used, which know drawings of a few coloured shapes. The pairs go into the "
-    "server's input folder. A server on this machine keeps the file in models/loras, and --output gets a copy."
+    "server's input folder. The server keeps the file in models/loras, and --output gets a copy."
 )
 
 NOTICE = (
@@ -116,8 +116,12 @@ async def _fetch(client: ComfyClient, result: RunResult, workflow: Workflow, fol
     candidates = await places(client, name)
     file = await file_here(client, name, candidates)
     try:
-        if file is not None:
-            print(await asyncio.to_thread(copied, file, folder), flush=True)
+        if file is None:
+            saved = await fetched(client, result, workflow, folder)
+        else:
+            saved = await asyncio.to_thread(copied, file, folder)
+        if saved is not None:
+            print(saved, flush=True)
         for picture in result.pictures:
             if picture.kind == "output":
                 target = free_path(folder, picture.filename)
@@ -125,8 +129,8 @@ async def _fetch(client: ComfyClient, result: RunResult, workflow: Workflow, fol
                 log.info("%s", target)
     except OSError as error:
         raise OutputError(f"A result could not be saved in {folder}: {error.strerror or error}.") from error
-    if file is None:
-        log.warning("The file stays on the server, because ComfyUI hands out no models. It is among its loras as:")
+    if saved is None:
+        log.warning("The file stays on the server: ComfyUI hands out no models. It is among its loras as:")
         print(client.clean(name), flush=True)
 
 

@@ -1,19 +1,22 @@
 """The trained file: what it is called on the server, and where it is if the server runs on this machine."""
 
+import asyncio
 import itertools
 import shutil
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
-from ..answers import json_object, mapping
+from ..answers import items, json_object, mapping
 from ..batch import local_name
 from ..client import ComfyClient, Workflow
 from ..errors import ComfyError
-from ..outputs import RunResult
+from ..outputs import RunResult, SavedPicture
 from .options import TRAINING
 
 LORA_NAME = 0
 """The training node's output that names the file."""
+SHARED = "icedit_trained"
+"""The training node's entry among a prompt's outputs that says where below the output folder the file is, too."""
 HEADER_BYTES = 1 << 24
 
 
@@ -44,6 +47,24 @@ async def file_here(client: ComfyClient, name: str, candidates: list[str]) -> Pa
         return None
     paths = (Path(candidate) for candidate in candidates if candidate.endswith(".safetensors"))
     return next((path for path in paths if _metadata(path) == shown), None)
+
+
+async def fetched(client: ComfyClient, result: RunResult, workflow: Workflow, folder: Path) -> Path | None:
+    """The trained file from a server elsewhere, in a folder; None where the server does not share it.
+
+    Raises:
+        ComfyError: no connection, or the server has lost the file.
+        OSError: it cannot be saved.
+    """
+    nodes = (key for key, node in workflow.items() if node["class_type"] == TRAINING)
+    shared = (mapping(one).get("path") for key in nodes for one in items(mapping(result.outputs.get(key)).get(SHARED)))
+    path = next((PurePosixPath(found) for found in shared if isinstance(found, str)), None)
+    if path is None:
+        return None
+    content = await client.download(SavedPicture("", path.name, str(path.parent), "output"))
+    target = free_path(folder, path.name)
+    await asyncio.to_thread(target.write_bytes, content)
+    return target
 
 
 def copied(file: Path, folder: Path) -> Path:

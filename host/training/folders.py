@@ -1,8 +1,10 @@
 """Where a training reads and writes: the adapter among the host's loras, states and encoded pairs in its output."""
 
+import os
 import re
+import shutil
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import folder_paths
 
@@ -50,6 +52,27 @@ class AdapterName:
     def states(self, run: str) -> Path:
         """The folder for the states of a run of this name."""
         return training_folder() / "states" / self.stem / run
+
+    def share(self) -> PurePosixPath:
+        """Put the file into the host's output folder too, from where its `/view` hands it out; it has no such way for
+        models.
+
+        Returns:
+            the path below that folder.
+
+        Raises:
+            OSError: it cannot be written there.
+        """
+        output = Path(folder_paths.get_output_directory())
+        shared = training_folder() / self.lora_name
+        shared.parent.mkdir(parents=True, exist_ok=True)
+        shared.unlink(missing_ok=True)
+        try:
+            os.link(self.file, shared)
+        except OSError:
+            # Another drive, or one that knows no second names for a file.
+            shutil.copyfile(self.file, shared)
+        return PurePosixPath(*shared.relative_to(output).parts)
 
     def check_free(self) -> None:
         """Check that writing the file destroys nothing but an earlier result of a training.

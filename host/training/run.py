@@ -5,7 +5,7 @@ import json
 import logging
 import time
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import torch
@@ -81,11 +81,16 @@ class TrainingModels:
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """The file's name among the loras, a picture `1 h w 3` of what happened, and a report."""
+    """The file's name among the loras, a picture `1 h w 3` of what happened, and a report.
+
+    Attributes:
+        shared: the file's path below the host's output folder; None where it could not be put there.
+    """
 
     lora_name: str
     picture: Tensor
     report: str
+    shared: PurePosixPath | None
 
 
 @dataclass(eq=False)
@@ -118,8 +123,19 @@ class Training:
             card = {"pairs": len(self.pairs), "held_out": len(self.pairs.held_out), "base": identities[0][:16]}
             with state.as_it_comes_out():
                 write_adapter_file(self.name.file, state.adapter, self.settings, card)
+        shared = self._shared()
         sheet = training_sheet(state.losses, self.settings.steps, samples)
-        return TrainingResult(self.name.lora_name, sheet, self._report(state, first, time.monotonic() - begun))
+        return TrainingResult(self.name.lora_name, sheet, self._report(state, first, time.monotonic() - begun), shared)
+
+    def _shared(self) -> PurePosixPath | None:
+        try:
+            return self.name.share()
+        except OSError as error:
+            self._notes.append(
+                "The file is in models/loras, but could not be put into the output folder too, from where programs on "
+                f"other machines fetch it: {error.strerror or error}."
+            )
+            return None
 
     def _fingerprint(self, identities: list[str], start: Path | None) -> str:
         """The same for two runs that learn the same: what one saved, the other can go on from."""
