@@ -1,6 +1,7 @@
 """Many edits with the mini models on embedded servers: by how much several are faster than one, and what survives.
 
     ICEDIT_HOST=<ComfyUI> <its python> benchmarks/many.py [--edits 400] [--ways one two ...] [--ray-python FILE]
+        [--folder FOLDER]
 
 Each way makes the same edits in a folder of its own and prints one JSON line; every server has one thread.
 
@@ -237,12 +238,14 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=28, help="of the sampler, for each edit")
     parser.add_argument("--every", type=float, default=30.0, help="seconds between two kills")
     parser.add_argument("--ray-python", default=sys.executable)
+    parser.add_argument("--folder", type=Path, help="where results stay; its `one` is compared with, if it has that")
     options = parser.parse_args()
     load_pack()
     os.environ["OMP_NUM_THREADS"] = "1"
     with tempfile.TemporaryDirectory() as name, Pool() as pool:
-        folder = Path(name)
-        manifest, first = write_manifest(folder, options.edits), None
+        folder = options.folder or Path(name)
+        manifest = write_manifest(folder, options.edits)
+        first = Client(manifest, folder / "one") if (folder / "one").exists() else None
         for way in options.ways:
             client = Client(manifest, folder / way, sets=[f"KSampler.steps={options.steps}"])
             if way == "queued":
