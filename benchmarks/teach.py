@@ -1,11 +1,13 @@
 """What training on pairs teaches the mini models; prints one JSON line.
 
     ICEDIT_HOST=<ComfyUI> <its python> benchmarks/teach.py [new] [curve] [share] [router] [host]
-        [--steps N] [--rate R] [--pairs N] [--old-pairs N] [--crops N] [--edits N] [--seeds N]
+        [--steps N] [--rate R] [--batch N] [--pairs N] [--old-pairs N] [--share X] [--crops N] [--changed-weight X]
+        [--start FILE] [--keep FILE] [--edits N] [--seeds N]
 
 The pairs are drawn by the picture world, read by *Load Edit Pairs* and learned by *Train MoE-LoRA*.
-`new`: "move the red circle to the top left", which no shipped adapter knows, from the shipped MoE-LoRA, half of every
-batch old pairs: success on held-out edits of the new task and of the six old ones, before and after.
+`new`: "move the red circle to the top left", which no shipped adapter knows, from the shipped MoE-LoRA or a FILE that
+an earlier run kept, a share of every batch old pairs: success on held-out edits of the new task and of the six old
+ones, before and after.
 `curve`: the same by number of new pairs; `share`: by share of old pairs.
 `router`: the six old tasks from the bare base model: a learned router, the published one without a gradient, and an
 ordinary LoRA of as many parameters, several seeds each, and how far experts specialise by task.
@@ -16,6 +18,7 @@ seconds a step, memory.
 import argparse
 import json
 import random
+import shutil
 import sys
 import tempfile
 import threading
@@ -28,7 +31,6 @@ from typing import Any
 from in_process import PACK, load_host_and_pack
 from mini_editbench import MODELS, Stack, held_out, one_seed, summary
 
-BATCH = 32
 OLD_SEED, NEW_SEED, TEST_SEED = 11, 12, 30_000
 ROUTER_PAIRS = 900
 EQUAL_RANK = 78
@@ -66,8 +68,7 @@ class School:
     stack: Stack
     base: Any
     folder: Path
-    rate: float
-    crops: int
+    options: argparse.Namespace
 
     def pairs(self, name: str, groups: Sequence[tuple[Sequence[Any], float]]) -> Any:
         """Groups of edits, each with its share of what is drawn, as *Load Edit Pairs* reads them."""
@@ -86,16 +87,16 @@ class School:
                 rows.append(json.dumps(row | {"weight": share / len(edits)}))
         (folder / "pairs.jsonl").write_text("\n".join(rows))
         sources = f"{name}/pairs.jsonl"
-        settings = {"panel_size": 128, "held_out": 0, "crops": self.crops}
+        settings = {"panel_size": 128, "held_out": 0, "crops": self.options.crops}
         return self.stack.host.call("LoadEditPairs", sources=sources, **settings)[0]
 
     def taught(self, name: str, pairs: Any, steps: int, **settings: Any) -> tuple[str, float]:
         """The name of the trained file, and the CPU seconds of a step, which are the same on a busy machine."""
         asked = {
-            "steps": steps, "learning_rate": self.rate, "optimizer": "AdamW", "schedule": "cosine", "rank": 32,
-            "experts": 4, "top_k": 1, "adapter": "MoE", "batch_size": BATCH, "accumulate": 1, "seed": 0,
+            "steps": steps, "learning_rate": self.options.rate, "optimizer": "AdamW", "schedule": "cosine", "rank": 32,
+            "experts": 4, "top_k": 1, "adapter": "MoE", "batch_size": self.options.batch, "accumulate": 1, "seed": 0,
             "checkpointing": False, "sample_every": 0, "save_every": 10_000, "caption_dropout": 0.0,
-            "times": "uniform", "average": 0.995,
+            "times": "uniform", "average": 0.995, "changed_weight": self.options.changed_weight,
         } | settings  # fmt: skip
         begun = time.process_time()
         lora, *_ = self.stack.host.call(
@@ -147,7 +148,7 @@ def new(school: School, options: argparse.Namespace) -> Iterator[dict[str, Any]]
     moved, known = tests(options)
     shipped = school.stack.adapted["MoE-LoRA top_k 1"]
     yield {"row": "shipped MoE-LoRA", "new": school.success(shipped, moved), "old": school.success(shipped, known)}
-    yield after(school, options, "new", options.pairs, 0.5)
+    yield after(school, options, "new", options.pairs, options.share)
 
 
 def after(school: School, options: argparse.Namespace, name: str, count: int, share: float) -> dict[str, Any]:
@@ -156,11 +157,16 @@ def after(school: School, options: argparse.Namespace, name: str, count: int, sh
     groups = [(drawn(count, NEW_SEED, move), 1 - share)]
     groups += [(drawn(options.old_pairs, OLD_SEED, old_edit), share)] if share else []
     pairs = school.pairs(name, groups)
-    lora, seconds = school.taught(name, pairs, options.steps, start_from="mini_moe_lora.safetensors")
+    start = "mini_moe_lora.safetensors"
+    if options.start:
+        start = shutil.copy(options.start, school.folder / "loras" / "start.safetensors").name
+    lora, seconds = school.taught(name, pairs, options.steps, start_from=start)
+    if options.keep:
+        shutil.copy(school.folder / "loras" / lora, options.keep)
     model = school.adapted(lora)
     return {
         "row": name, "pairs": count, "crops": options.crops, "share of old pairs": share, "steps": options.steps,
-        "rate": options.rate,
+        "rate": options.rate, "batch": options.batch, "changed_weight": options.changed_weight,
         "step_seconds": round(seconds, 3), "new": school.success(model, moved), "old": school.success(model, known),
         "own pairs": school.success(model, groups[0][0][: options.edits]),
     }  # fmt: skip
@@ -168,7 +174,7 @@ def after(school: School, options: argparse.Namespace, name: str, count: int, sh
 
 def curve(school: School, options: argparse.Namespace) -> Iterator[dict[str, Any]]:
     for count in (25, 50, 100, 200, 400):
-        yield after(school, options, f"{count} pairs", count, 0.5)
+        yield after(school, options, f"{count} pairs", count, options.share)
 
 
 def share(school: School, options: argparse.Namespace) -> Iterator[dict[str, Any]]:
@@ -246,9 +252,14 @@ def main() -> None:
     parser.add_argument("parts", nargs="*")
     parser.add_argument("--steps", type=int, default=1128)
     parser.add_argument("--rate", type=float, default=1e-3)
+    parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--pairs", type=int, default=200)
     parser.add_argument("--old-pairs", type=int, default=1000)
+    parser.add_argument("--share", type=float, default=0.5, help="of old pairs in what is drawn")
     parser.add_argument("--crops", type=int, default=0)
+    parser.add_argument("--changed-weight", type=float, default=5.0)
+    parser.add_argument("--start", type=Path, help="a file to start from in place of the shipped one")
+    parser.add_argument("--keep", type=Path, help="where a copy of the trained file stays")
     parser.add_argument("--edits", type=int, default=60)
     parser.add_argument("--seeds", type=int, default=3)
     options = parser.parse_args()
@@ -266,7 +277,7 @@ def main() -> None:
         folder_paths.folder_names_and_paths["loras"][0].insert(0, str(folder / "loras"))
         folder_paths.set_input_directory(str(folder / "input"))
         (base,) = stack.host.call("UNETLoader", unet_name="mini_fill.safetensors", weight_dtype="default")
-        school = School(stack, base, folder, options.rate, options.crops)
+        school = School(stack, base, folder, options)
         for part in options.parts or PARTS:
             figures[part] = []
             for row in PARTS[part](school, options):
