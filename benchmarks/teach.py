@@ -159,7 +159,8 @@ def after(school: School, options: argparse.Namespace, name: str, count: int, sh
     pairs = school.pairs(name, groups)
     start = "mini_moe_lora.safetensors"
     if options.start:
-        start = shutil.copy(options.start, school.folder / "loras" / "start.safetensors").name
+        start = "start.safetensors"
+        shutil.copy(options.start, school.folder / "loras" / start)
     lora, seconds = school.taught(name, pairs, options.steps, start_from=start)
     if options.keep:
         shutil.copy(school.folder / "loras" / lora, options.keep)
