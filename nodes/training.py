@@ -51,8 +51,8 @@ class TrainMoELoRA(io.ComfyNode):
         result = Training(
             TrainingModels(model, clip, vae), pairs, AdapterName(name), TrainingSettings(**inputs), options
         ).run()
-        # Not as `filename`, which the page would take for a picture to show.
-        shown = {} if result.shared is None else {"icedit_trained": [{"path": str(result.shared)}]}
+        # As a text: the host counts everything else among a job's pictures.
+        shown = {} if result.shared is None else {"icedit_trained": [str(result.shared)]}
         return io.NodeOutput(result.lora_name, result.picture, result.report, ui=shown)
 
     @classmethod

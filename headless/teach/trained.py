@@ -57,7 +57,7 @@ async def fetched(client: ComfyClient, result: RunResult, workflow: Workflow, fo
         OSError: it cannot be saved.
     """
     nodes = (key for key, node in workflow.items() if node["class_type"] == TRAINING)
-    shared = (mapping(one).get("path") for key in nodes for one in items(mapping(result.outputs.get(key)).get(SHARED)))
+    shared = (one for key in nodes for one in items(mapping(result.outputs.get(key)).get(SHARED)))
     path = next((PurePosixPath(found) for found in shared if isinstance(found, str)), None)
     if path is None:
         return None
