@@ -120,7 +120,12 @@ class TestOnAServer:
         assert self.run(server, folders, tmp_path / "away") == 0
         assert capsys.readouterr().out.splitlines() == [str(tmp_path / "away" / "red.safetensors")]
         assert (tmp_path / "away" / "red.safetensors").read_bytes() == there.read_bytes()
-        # One whose pack does not share it says at least how it is called.
+        # Where it is gone from the output folder, or the server's pack never put it there, its name is told at least.
+        (server.folder / "output" / "icedit_training" / "teach" / "red.safetensors").unlink()
+        assert self.run(server, folders, tmp_path / "gone") == 0
+        told = capsys.readouterr()
+        assert told.out.splitlines() == ["teach/red.safetensors"]
+        assert len(list((tmp_path / "gone").glob("red_loss*.png"))) == 1
         monkeypatch.setattr(trained, "SHARED", "nothing")
         assert self.run(server, folders, tmp_path / "old") == 0
         assert capsys.readouterr().out.splitlines() == ["teach/red.safetensors"]

@@ -117,7 +117,7 @@ async def _fetch(client: ComfyClient, result: RunResult, workflow: Workflow, fol
     file = await file_here(client, name, candidates)
     try:
         if file is None:
-            saved = await fetched(client, result, workflow, folder)
+            saved = await _fetched_if_possible(client, result, workflow, folder)
         else:
             saved = await asyncio.to_thread(copied, file, folder)
         if saved is not None:
@@ -130,8 +130,17 @@ async def _fetch(client: ComfyClient, result: RunResult, workflow: Workflow, fol
     except OSError as error:
         raise OutputError(f"A result could not be saved in {folder}: {error.strerror or error}.") from error
     if saved is None:
-        log.warning("The file stays on the server: ComfyUI hands out no models. It is among its loras as:")
+        log.warning("The file is on the server only, among its loras. Its name there:")
         print(client.clean(name), flush=True)
+
+
+async def _fetched_if_possible(client: ComfyClient, result: RunResult, workflow: Workflow, folder: Path) -> Path | None:
+    try:
+        return await fetched(client, result, workflow, folder)
+    except ComfyError as error:
+        # The training is done and its file safe: where it is must still be said.
+        log.warning("The trained file could not be fetched: %s", error)
+        return None
 
 
 def _reports(result: RunResult) -> list[str]:
