@@ -1,29 +1,32 @@
 """What training on pairs teaches the mini models; prints one JSON line.
 
     ICEDIT_HOST=<ComfyUI> <its python> benchmarks/teach.py [new] [curve] [share] [router] [host]
-        [--steps N] [--rate R] [--batch N] [--pairs N] [--old-pairs N] [--share X] [--crops N] [--changed-weight X]
-        [--start FILE] [--keep FILE] [--edits N] [--seeds N]
+        [--task move|enlarge|mirror] [--steps N] [--rate R] [--batch N] [--pairs N] [--old-pairs N] [--share X]
+        [--crops N] [--changed-weight X] [--start FILE] [--keep FILE] [--edits N] [--seeds N] [--rows REGEX] [--cuda]
 
 The pairs are drawn by the picture world, read by *Load Edit Pairs* and learned by *Train MoE-LoRA*.
-`new`: "move the red circle to the top left", which no shipped adapter knows, from the shipped MoE-LoRA or a FILE that
-an earlier run kept, a share of every batch old pairs: success on held-out edits of the new task and of the six old
-ones, before and after.
+`new`: a task that no shipped adapter knows (move: "move the red circle to the top left"; enlarge; mirror the whole
+picture"), from the shipped MoE-LoRA or a FILE that an earlier run kept, a share of every batch old pairs: success on
+held-out edits of the new task and of the six old ones, before and after.
 `curve`: the same by number of new pairs; `share`: by share of old pairs.
 `router`: the six old tasks from the bare base model: a learned router, the published one without a gradient, and an
 ordinary LoRA of as many parameters, several seeds each, and how far experts specialise by task.
 `host`: an ordinary LoRA from the base by ComfyUI's own Train LoRA and by ours, same pairs, steps and batch: success,
 seconds a step, memory.
+REGEX selects rows by their names ("800 pairs", "learned router 2"), for runs side by side. `--cuda`: on the GPU, in
+float32, as on the CPU; a step's seconds are then those of the clock.
 """
 
 import argparse
 import json
 import random
+import re
 import shutil
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -32,7 +35,7 @@ from in_process import PACK, load_host_and_pack
 from mini_editbench import MODELS, Stack, held_out, one_seed, summary
 
 OLD_SEED, NEW_SEED, TEST_SEED = 11, 12, 30_000
-ROUTER_PAIRS = 900
+LARGEST_TO_ENLARGE = 19.0
 EQUAL_RANK = 78
 """An ordinary LoRA of this rank on the layers of ICEdit's has as many parameters as the mini MoE-LoRA of rank 32."""
 
@@ -50,6 +53,37 @@ def move(draw: random.Random) -> Any:
     return SceneEdit("move", scene, after, f"move the {name} to the {place}", f"the {name} is at the {place}")
 
 
+def enlarge(draw: random.Random) -> Any:
+    """A shape that has room for it becomes larger where it is."""
+    from icedit.mini.edits import SceneEdit
+    from icedit.mini.scene import random_scene
+
+    small: list[Any] = []
+    while not small:
+        scene = random_scene(draw)
+        small = [shape for shape in scene.shapes if shape.radius < LARGEST_TO_ENLARGE]
+    old = draw.choice(small)
+    after, name = scene.exchanging(old, replace(old, radius=1.4 * old.radius)), f"{old.colour} {old.kind}"
+    return SceneEdit("enlarge", scene, after, f"enlarge the {name}", f"the {name} is larger")
+
+
+def mirror(draw: random.Random) -> Any:
+    """Left and right are exchanged. No checks: none in this world begin with the other colour."""
+    from icedit.mini.edits import SceneEdit
+    from icedit.mini.scene import PANEL, PLACES, random_scene
+
+    scene = random_scene(draw)
+    while scene.texture == "checked":
+        scene = random_scene(draw)
+    shapes = tuple(
+        replace(shape, x=PANEL - shape.x, place=PLACES[PLACES.index(shape.place) ^ 1]) for shape in scene.shapes
+    )
+    return SceneEdit("mirror", scene, replace(scene, shapes=shapes), "mirror the picture", "the picture is mirrored")
+
+
+NEW_TASKS = {"move": move, "enlarge": enlarge, "mirror": mirror}
+
+
 def drawn(count: int, seed: int, make: Callable[[random.Random], Any]) -> list[Any]:
     draw = random.Random(seed)
     return [make(draw) for _ in range(count)]
@@ -59,6 +93,20 @@ def old_edit(draw: random.Random) -> Any:
     from icedit.mini.edits import random_edit
 
     return random_edit(draw)
+
+
+@dataclass(frozen=True)
+class Taught:
+    """A trained file's name, how long a step took, and what *Train MoE-LoRA* said."""
+
+    lora: str
+    step_seconds: float
+    report: str
+
+    @property
+    def experts(self) -> str | None:
+        """How far experts specialise by task."""
+        return next((line for line in self.report.splitlines() if line.startswith("Experts: ")), None)
 
 
 @dataclass(frozen=True)
@@ -90,19 +138,20 @@ class School:
         settings = {"panel_size": 128, "held_out": 0, "crops": self.options.crops}
         return self.stack.host.call("LoadEditPairs", sources=sources, **settings)[0]
 
-    def taught(self, name: str, pairs: Any, steps: int, **settings: Any) -> tuple[str, float]:
-        """The name of the trained file, and the CPU seconds of a step, which are the same on a busy machine."""
+    def taught(self, name: str, pairs: Any, steps: int, **settings: Any) -> "Taught":
         asked = {
             "steps": steps, "learning_rate": self.options.rate, "optimizer": "AdamW", "schedule": "cosine", "rank": 32,
             "experts": 4, "top_k": 1, "adapter": "MoE", "batch_size": self.options.batch, "accumulate": 1, "seed": 0,
             "checkpointing": False, "sample_every": 0, "save_every": 10_000, "caption_dropout": 0.0,
             "times": "uniform", "average": 0.995, "changed_weight": self.options.changed_weight,
         } | settings  # fmt: skip
-        begun = time.process_time()
-        lora, *_ = self.stack.host.call(
+        # CPU seconds are the same on a busy machine, but a GPU works besides them.
+        clock = time.perf_counter if self.options.cuda else time.process_time
+        begun = clock()
+        lora, _, report = self.stack.host.call(
             "TrainMoELoRA", model=self.base, clip=self.stack.clip, vae=self.stack.vae, pairs=pairs, name=name, **asked
         )
-        return lora, (time.process_time() - begun) / steps
+        return Taught(lora, round((clock() - begun) / steps, 3), report)
 
     def adapted(self, lora: str) -> Any:
         return self.stack.host.call("MoELoRALoader", model=self.base, lora_name=lora, strength=1.0)[0]
@@ -140,62 +189,84 @@ class PeakMemory:
 
 
 def tests(options: argparse.Namespace) -> tuple[list[Any], list[Any]]:
-    return drawn(options.edits, TEST_SEED, move), held_out(options.edits)
+    return drawn(options.edits, TEST_SEED, NEW_TASKS[options.task]), held_out(options.edits)
+
+
+Rows = Mapping[str, Callable[[], dict[str, Any]]]
+
+
+def rows(options: argparse.Namespace, named: Rows) -> Iterator[dict[str, Any]]:
+    """Those that were asked for, one by one."""
+    yield from (make() for name, make in named.items() if re.search(options.rows, name))
 
 
 def new(school: School, options: argparse.Namespace) -> Iterator[dict[str, Any]]:
     """Before training, and after."""
-    moved, known = tests(options)
-    shipped = school.stack.adapted["MoE-LoRA top_k 1"]
-    yield {"row": "shipped MoE-LoRA", "new": school.success(shipped, moved), "old": school.success(shipped, known)}
-    yield after(school, options, "new", options.pairs, options.share)
+
+    def before() -> dict[str, Any]:
+        unknown, known = tests(options)
+        shipped = school.stack.adapted["MoE-LoRA top_k 1"]
+        return {"row": "shipped", "new": school.success(shipped, unknown), "old": school.success(shipped, known)}
+
+    yield from rows(options, {"shipped": before})
+    yield from rows(options, {options.task: lambda: after(school, options, options.task, options.pairs, options.share)})
 
 
 def after(school: School, options: argparse.Namespace, name: str, count: int, share: float) -> dict[str, Any]:
     """Taught `count` new pairs, old pairs being `share` of what is drawn."""
-    moved, known = tests(options)
-    groups = [(drawn(count, NEW_SEED, move), 1 - share)]
+    unknown, known = tests(options)
+    groups = [(drawn(count, NEW_SEED, NEW_TASKS[options.task]), 1 - share)]
     groups += [(drawn(options.old_pairs, OLD_SEED, old_edit), share)] if share else []
     pairs = school.pairs(name, groups)
     start = "mini_moe_lora.safetensors"
     if options.start:
         start = "start.safetensors"
         shutil.copy(options.start, school.folder / "loras" / start)
-    lora, seconds = school.taught(name, pairs, options.steps, start_from=start)
+    taught = school.taught(name, pairs, options.steps, start_from=start)
     if options.keep:
-        shutil.copy(school.folder / "loras" / lora, options.keep)
-    model = school.adapted(lora)
+        shutil.copy(school.folder / "loras" / taught.lora, options.keep)
+    model = school.adapted(taught.lora)
     return {
-        "row": name, "pairs": count, "crops": options.crops, "share of old pairs": share, "steps": options.steps,
-        "rate": options.rate, "batch": options.batch, "changed_weight": options.changed_weight,
-        "step_seconds": round(seconds, 3), "new": school.success(model, moved), "old": school.success(model, known),
+        "row": name, "task": options.task, "pairs": count, "crops": options.crops, "share of old pairs": share,
+        "steps": options.steps, "rate": options.rate, "batch": options.batch, "changed_weight": options.changed_weight,
+        "step_seconds": taught.step_seconds,
+        "new": school.success(model, unknown), "old": school.success(model, known),
         "own pairs": school.success(model, groups[0][0][: options.edits]),
     }  # fmt: skip
 
 
 def curve(school: School, options: argparse.Namespace) -> Iterator[dict[str, Any]]:
-    for count in (25, 50, 100, 200, 400):
-        yield after(school, options, f"{count} pairs", count, options.share)
+    def of(count: int) -> Callable[[], dict[str, Any]]:
+        return lambda: after(school, options, f"{count} pairs", count, options.share)
+
+    yield from rows(options, {f"{count} pairs": of(count) for count in (25, 50, 100, 200, 400, 800)})
 
 
 def share(school: School, options: argparse.Namespace) -> Iterator[dict[str, Any]]:
-    for old in (0.0, 0.25, 0.5, 0.75):
-        yield after(school, options, f"share {old}", options.pairs, old)
+    def of(old: float) -> Callable[[], dict[str, Any]]:
+        return lambda: after(school, options, f"share {old}", options.pairs, old)
+
+    yield from rows(options, {f"share {old}": of(old) for old in (0.0, 0.25, 0.5, 0.75)})
 
 
 def router(school: School, options: argparse.Namespace) -> Iterator[dict[str, Any]]:
     known = held_out(options.edits)
-    pairs = school.pairs("router", [(drawn(ROUTER_PAIRS, OLD_SEED, old_edit), 1.0)])
+    pairs = school.pairs("router", [(drawn(options.old_pairs, OLD_SEED, old_edit), 1.0)])
     kinds = {
         "learned router": {"router": "learned"},
         "as published": {"router": "as published", "balance": 0.0},
         "ordinary LoRA": {"adapter": "ordinary", "rank": EQUAL_RANK},
     }
-    for seed in range(options.seeds):
-        for kind, settings in kinds.items():
-            lora, seconds = school.taught(f"{kind} {seed}", pairs, options.steps, seed=seed, **settings)
-            row = {"row": kind, "seed": seed, "steps": options.steps, "step_seconds": round(seconds, 3)}
-            yield row | {"old": school.success(school.adapted(lora), known)}
+
+    def of(kind: str, seed: int) -> Callable[[], dict[str, Any]]:
+        def row() -> dict[str, Any]:
+            taught = school.taught(f"{kind} {seed}", pairs, options.steps, seed=seed, **kinds[kind])
+            row = {"row": f"{kind} {seed}", "steps": options.steps, "step_seconds": taught.step_seconds}
+            return row | {"old": school.success(school.adapted(taught.lora), known), "experts": taught.experts}
+
+        return row
+
+    yield from rows(options, {f"{kind} {seed}": of(kind, seed) for seed in range(options.seeds) for kind in kinds})
 
 
 def host(school: School, options: argparse.Namespace) -> Iterator[dict[str, Any]]:
@@ -213,9 +284,9 @@ def host(school: School, options: argparse.Namespace) -> Iterator[dict[str, Any]
     # Pairs are encoded once for all trainings; ComfyUI's gets them encoded.
     school.taught("first", pairs, 1, **settings)
     with PeakMemory() as memory:
-        lora, seconds = school.taught("ours", pairs, options.steps, **settings)
-    row = {"row": "ours, batch 1", "steps": options.steps, "step_seconds": round(seconds, 3), "more_mb": memory.more_mb}
-    yield row | {"old": school.success(school.adapted(lora), known)}
+        taught = school.taught("ours", pairs, options.steps, **settings)
+    row = {"row": "ours, batch 1", "steps": options.steps, "step_seconds": taught.step_seconds}
+    yield row | {"more_mb": memory.more_mb, "old": school.success(school.adapted(taught.lora), known)}
     latents, positives = [], []
     for edit in edits:
         pair = torch.cat([render(edit.before), render(edit.after)], 2).movedim(0, -1)[None]
@@ -263,8 +334,11 @@ def main() -> None:
     parser.add_argument("--keep", type=Path, help="where a copy of the trained file stays")
     parser.add_argument("--edits", type=int, default=60)
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--task", choices=NEW_TASKS, default="move")
+    parser.add_argument("--rows", default="", metavar="REGEX")
+    parser.add_argument("--cuda", action="store_true")
     options = parser.parse_args()
-    load_host_and_pack()
+    load_host_and_pack(options.cuda, ["--force-fp32", "--fp32-text-enc"] if options.cuda else [])
     from support.inprocess import InProcessHost
 
     figures: dict[str, Any] = {}

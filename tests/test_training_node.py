@@ -171,6 +171,23 @@ def test_the_page_leaves_the_seed_alone(host):
     assert options["control_after_generate"] == "fixed"
 
 
+def test_weights_that_the_host_moves_to_its_device_can_be_used_while_training_and_afterwards(models, train, monkeypatch):
+    import comfy.model_management as management
+
+    load = management.load_models_gpu
+
+    def move(loaded, *args, **kwargs):
+        load(loaded, *args, **kwargs)
+        for parameter in models["model"].model.parameters():
+            # What Module.to does; on the CPU everything is where it belongs from the start.
+            parameter.data = parameter.data.clone()
+
+    monkeypatch.setattr(management, "load_models_gpu", move)
+    assert is_learned(load_file(lora(train(steps=2, sample_every=1)[0])))
+    with torch.inference_mode():
+        assert all(parameter.t() is not None for parameter in models["model"].model.parameters() if parameter.dim() == 2)
+
+
 def test_another_setting_starts_a_training_of_its_own(train):
     train(steps=2, name="changed")
     assert "Went on from the state after step 2." in train(steps=3, name="changed")[2], "constant rates can go on"

@@ -22,8 +22,9 @@ LIMIT = 64 * 2**20
 PYTHON = "3.12"
 PLATFORMS = ("manylinux_2_28_x86_64", "manylinux2014_x86_64")
 
-# Their wheels for a platform hold CUDA kernels of their own (45 MB); the ones for any hold those written in triton.
-FOR_ANY_PLATFORM = ("comfy-kitchen", "comfy-aimdo")
+# Its wheel for a platform holds CUDA kernels of its own (45 MB); the one for any holds those written in triton.
+FOR_ANY_PLATFORM = ("comfy-kitchen",)
+PINNED = ("comfy-aimdo",)
 PACKAGES = (
     "alembic", "annotated-types", "blake3", "greenlet", "kornia", "kornia-rs", "mako", "pydantic", "pydantic-core",
     "pydantic-settings", "python-dotenv", "simpleeval", "spandrel", "sqlalchemy", "torchsde", "trampoline",
@@ -71,7 +72,7 @@ def _download_wheels(host: Path, folder: Path) -> None:
     pinned = _pinned_by(host)
     _run([*pip, "--platform", "any", *(pinned[name] for name in FOR_ANY_PLATFORM)])
     platforms = [part for platform in PLATFORMS for part in ("--platform", platform)]
-    _run([*pip, *platforms, *PACKAGES])
+    _run([*pip, *platforms, *PACKAGES, *(pinned[name] for name in PINNED)])
 
 
 def _pinned_by(host: Path) -> dict[str, str]:

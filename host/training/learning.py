@@ -63,9 +63,12 @@ class Learning:
         return task_bits(counts, [pair.task or "" for pair in pairs])
 
     def _load(self) -> None:
-        if not self._is_loaded:
+        if self._is_loaded:
+            return
+        # As the host loads: weights that were made under inference mode and moved outside of it can be used by neither.
+        with torch.inference_mode():
             comfy.model_management.load_models_gpu([self._model], memory_required=self.beside_model)
-            self._is_loaded = True
+        self._is_loaded = True
 
     def step_done(self, state: LearningState) -> None:
         self.progress.step()
