@@ -4,10 +4,12 @@ import pytest
 import torch
 from icedit.mini import flux
 from icedit.mini.flux import Flux, MiniFluxShape, own_state, patchify, position_embedding
+from icedit.training.adapter import TrainedExperts
 from icedit.training.loss import velocity_loss
 from icedit.training.settings import TrainingSettings
 from support import golden, tiny_stack
 from support import plain_adapters as adapters
+from torch.multiprocessing.reductions import StorageWeakRef
 
 pytestmark = pytest.mark.host
 
@@ -106,6 +108,22 @@ def reference_gradients(model, adapter, batch):
                 if weight.requires_grad:
                     weight.copy_(weight.grad)
     return adapters.file_state(own)
+
+
+@pytest.mark.parametrize("checkpointing", [False, True], ids=["kept", "checkpointed"])
+def test_a_backward_pass_leaves_no_inner_value_in_memory(model, batch, checkpointing, monkeypatch):
+    inputs, forward = [], TrainedExperts.forward
+
+    def watched(self, x, base):
+        inputs.append(StorageWeakRef(x.untyped_storage()))
+        return forward(self, x, base)
+
+    monkeypatch.setattr(TrainedExperts, "forward", watched)
+    adapter = new_adapter(model)
+    gradients(model, adapter, batch, checkpointing)
+    assert len(inputs) == len(adapter.experts) * (2 if checkpointing else 1)
+    assert all(value.expired() for value in inputs)
+    assert adapter.balance().item() > 0
 
 
 @pytest.mark.parametrize("checkpointing", [False, True], ids=["kept", "checkpointed"])

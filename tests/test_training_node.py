@@ -171,7 +171,7 @@ def test_the_page_leaves_the_seed_alone(host):
     assert options["control_after_generate"] == "fixed"
 
 
-def test_weights_that_the_host_moves_to_its_device_can_be_used_while_training_and_afterwards(models, train, monkeypatch):
+def test_weights_that_the_host_moves_can_be_used_while_training_and_afterwards(models, train, monkeypatch):
     import comfy.model_management as management
 
     load = management.load_models_gpu
@@ -185,7 +185,9 @@ def test_weights_that_the_host_moves_to_its_device_can_be_used_while_training_an
     monkeypatch.setattr(management, "load_models_gpu", move)
     assert is_learned(load_file(lora(train(steps=2, sample_every=1)[0])))
     with torch.inference_mode():
-        assert all(parameter.t() is not None for parameter in models["model"].model.parameters() if parameter.dim() == 2)
+        assert all(
+            parameter.t() is not None for parameter in models["model"].model.parameters() if parameter.dim() == 2
+        )
 
 
 def test_another_setting_starts_a_training_of_its_own(train):

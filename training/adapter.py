@@ -1,6 +1,7 @@
 """The adapter as it is trained: LoRA and routed experts in float32, computing in the dtype of the activations."""
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -55,6 +56,7 @@ class TrainedExperts(nn.Module):
         self.up = nn.Parameter(torch.zeros(experts, target.outputs, rank))
         self.router = nn.Parameter(_start(experts, target.inputs, generator=generator))
         self.balance, self.share = torch.zeros(()), torch.zeros(experts)
+        self.is_repeated = False
 
     def forward(self, x: Tensor, base: Tensor) -> Tensor:
         """base `... out` of tokens x `... in`, with the kept experts added."""
@@ -71,8 +73,9 @@ class TrainedExperts(nn.Module):
         kept, index = logits.topk(self.top_k, -1)
         used = torch.zeros_like(probability).scatter(-1, index, 1.0)
         share = used.flatten(0, -2).mean(0) / self.top_k
-        self.balance = len(share) * (share * probability.flatten(0, -2).mean(0)).sum()
-        self.share = share.detach()
+        balance = len(share) * (share * probability.flatten(0, -2).mean(0)).sum()
+        if not self.is_repeated:
+            self.balance, self.share = balance, share.detach()
         if not self.learned:
             return torch.zeros_like(probability).scatter(-1, index, kept.softmax(-1))
         probability = probability * used
@@ -108,6 +111,18 @@ class TrainedAdapter(nn.Module):
     @property
     def experts(self) -> list[TrainedExperts]:
         return [layer for layer in self.layers if isinstance(layer, TrainedExperts)]
+
+    @contextmanager
+    def repeated(self) -> Iterator[None]:
+        """For calls that are repeated in a backward pass: they leave nothing behind. A balance term would keep their
+        graph, and with it every inner value that was not to be kept."""
+        for layer in self.experts:
+            layer.is_repeated = True
+        try:
+            yield
+        finally:
+            for layer in self.experts:
+                layer.is_repeated = False
 
     def balance(self) -> Tensor:
         """Of the last call: 1 when all experts of every layer were used equally, more otherwise."""

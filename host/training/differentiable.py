@@ -8,6 +8,7 @@ The host's FLUX is made for inference. For the time of a step, the forwards of s
 """
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import comfy.ops
@@ -113,8 +114,8 @@ def _own_weights(norm: nn.Module, x: Tensor) -> tuple[Tensor | None, Tensor | No
     return own
 
 
-def checkpointed_block(block: nn.Module) -> Replacement:
-    """A block of FLUX that keeps its inputs only, and computes the rest again in the backward pass."""
+def checkpointed_block(block: nn.Module, repeated: Callable[[], AbstractContextManager[None]]) -> Replacement:
+    """A block of FLUX that keeps its inputs only; the backward pass computes the rest again, within `repeated`."""
     forward = current_forward(block)
 
     def run(*args: Any, **kwargs: Any) -> Any:
@@ -124,7 +125,10 @@ def checkpointed_block(block: nn.Module) -> Replacement:
         return forward(*positional, **named)
 
     def checkpointed(*args: Any, **kwargs: Any) -> Any:
-        return checkpoint(run, *args, use_reentrant=False, preserve_rng_state=False, **kwargs)
+        contexts = nullcontext(), repeated()
+        return checkpoint(
+            run, *args, use_reentrant=False, preserve_rng_state=False, context_fn=lambda: contexts, **kwargs
+        )
 
     return Replacement(block, set_forward(block), checkpointed)
 

@@ -83,7 +83,8 @@ class FillVelocity:
         self._adapted = list(_adapted(network, adapter))
         self._trained = [*self._adapted, *_differentiable(network, {item.module for item in self._adapted})]
         if checkpointing:
-            self._trained += [checkpointed_block(block) for block in (*network.double_blocks, *network.single_blocks)]
+            blocks = (*network.double_blocks, *network.single_blocks)
+            self._trained += [checkpointed_block(block, adapter.repeated) for block in blocks]
 
     @contextmanager
     def training(self) -> Iterator[None]:

@@ -6,12 +6,12 @@ from typing import Any
 from ..setting import Setting
 
 
-def figures(setting: Setting) -> Iterator[dict[str, Any]]:
+def figures(setting: Setting, count: int | None = None) -> Iterator[dict[str, Any]]:
     setting.start()
     import torch
     from mini_editbench import Stack, held_out, one_seed, summary
 
-    stack, edits = Stack.load(setting.host), held_out(setting.size.edits)
+    stack, edits = Stack.load(setting.host), held_out(count or setting.size.edits)
     for name in ("MoE-LoRA top_k 1", "LoRA"):
         model = stack.adapted[name]
         with torch.inference_mode():

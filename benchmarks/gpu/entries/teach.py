@@ -1,4 +1,4 @@
-"""What training teaches the mini models (`teach.py`): as many trainings side by side as there are processors."""
+"""What training teaches the mini models (`teach.py`), many trainings side by side: the GPU waits for the processors."""
 
 import json
 import os
@@ -19,17 +19,17 @@ TRAININGS: dict[str, Sequence[str]] = {
         for seed in range(3)
         for name in (f"learned router {seed}", f"as published {seed}", f"ordinary LoRA {seed}")
     },
-    **{
-        name: ("curve", "--rows", f"^{name}")
-        for name in ("25 pairs", "50 pairs", "100 pairs", "200 pairs", "400 pairs")
-    },
+    **{name: ("curve", "--rows", f"^{name}") for name in ("25 pairs", "50 pairs", "100 pairs", "400 pairs")},
     **{name: ("share", "--rows", name) for name in ("share 0.0", "share 0.25")},
+    "200 pairs": ("curve", "--rows", "^200 pairs"),
     "share 0.75": ("share", "--rows", "share 0.75"),
     "enlarge": ENLARGE,
     "800 pairs": ("curve", "--rows", "800 pairs"),
     "enlarge, 400 pairs": (*ENLARGE, "--pairs", "400"),
 }
-STEPS, EDITS = 800, 120
+STEPS, EDITS = 600, 120
+SPARED = 3
+"""Processors that are left to the driver and to other programs."""
 TINY = ("--steps", "2", "--old-pairs", "6", "--edits", "6", "--batch", "2")
 
 
@@ -38,7 +38,7 @@ def figures(setting: Setting) -> Iterator[dict[str, Any]]:
     more = TINY if tiny else ("--steps", str(STEPS), "--edits", str(EDITS))
     more = (*more, "--cuda") if setting.on_cuda else more
     names = list(TRAININGS)[:1] if tiny else list(TRAININGS)
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(max(1, (os.cpu_count() or 1) - SPARED)) as pool:
         rows = {pool.submit(_row, [*TRAININGS[name], *more]): name for name in names}
         for done in as_completed(rows):
             yield {rows[done]: done.result()}

@@ -4,14 +4,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
+from uuid import uuid4
 
 from ..models import autoencoder, flux_fill
 from ..setting import Setting
 from ..timing import measured
 
 NODE, PAIRS = "TrainMoELoRA", "LoadEditPairs"
-STEPS = (2, 8)
-"""Two trainings of so many steps: what they differ by takes no encoding and no setting up."""
+STEPS = (1, 2, 12)
+"""Trainings of so many steps. The first one encodes and loads; what the others differ by takes no setting up."""
 
 
 def figures(setting: Setting) -> Iterator[dict[str, Any]]:
@@ -19,8 +20,7 @@ def figures(setting: Setting) -> Iterator[dict[str, Any]]:
     setting.require(PAIRS)
     import torch
 
-    others = {"clip": text_encoders(setting), "vae": autoencoder(setting), "pairs": edit_pairs(setting)}
-    others |= {"rank": setting.size.rank, "experts": 4, "top_k": 1, "batch_size": 1}
+    vae = autoencoder(setting)
     bases = {"float32": None, "bfloat16": torch.bfloat16, "fp8_e4m3fn": torch.float8_e4m3fn}
     del bases["float32" if setting.on_cuda else "bfloat16"]
     for base, dtype in bases.items():
@@ -28,17 +28,21 @@ def figures(setting: Setting) -> Iterator[dict[str, Any]]:
         for checkpointing in (True, False):
             name = f"{base}, {'with' if checkpointing else 'without'} checkpointing"
             try:
-                yield {name: _step(setting, {"model": model, "checkpointing": checkpointing, **others}, name)}
+                yield {name: step_of_training(setting, model, vae, checkpointing)}
             except torch.cuda.OutOfMemoryError:
                 yield {name: "does not fit"}
 
 
-def _step(setting: Setting, inputs: dict[str, Any], name: str) -> dict[str, Any]:
-    few, many = (
-        measured(setting, lambda steps=steps: setting.host.call(NODE, name=f"{name} {steps}", steps=steps, **inputs))[0]
+def step_of_training(setting: Setting, model: Any, vae: Any, checkpointing: bool) -> dict[str, Any]:
+    inputs = {"model": model, "clip": text_encoders(setting), "vae": vae, "pairs": edit_pairs(setting)}
+    inputs |= {"rank": setting.size.rank, "experts": 4, "top_k": 1, "batch_size": 1, "checkpointing": checkpointing}
+    _, few, many = (
+        measured(
+            setting, lambda steps=steps: setting.host.call(NODE, name=f"{uuid4().hex} {steps}", steps=steps, **inputs)
+        )[0]
         for steps in STEPS
     )
-    return many | {"step_s": round((many["seconds"] - few["seconds"]) / (STEPS[1] - STEPS[0]), 3)}
+    return many | {"step_s": round((many["seconds"] - few["seconds"]) / (STEPS[-1] - STEPS[-2]), 3)}
 
 
 def edit_pairs(setting: Setting) -> Any:
