@@ -58,10 +58,9 @@ def enlarge(draw: random.Random) -> Any:
     from icedit.mini.edits import SceneEdit
     from icedit.mini.scene import random_scene
 
-    small: list[Any] = []
-    while not small:
+    scene = random_scene(draw)
+    while not (small := [shape for shape in scene.shapes if shape.radius < LARGEST_TO_ENLARGE]):
         scene = random_scene(draw)
-        small = [shape for shape in scene.shapes if shape.radius < LARGEST_TO_ENLARGE]
     old = draw.choice(small)
     after, name = scene.exchanging(old, replace(old, radius=1.4 * old.radius)), f"{old.colour} {old.kind}"
     return SceneEdit("enlarge", scene, after, f"enlarge the {name}", f"the {name} is larger")

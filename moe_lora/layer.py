@@ -98,7 +98,7 @@ def _gathering_pays(x: Tensor, top_k: int, experts: int) -> bool:
 def _kept_hidden(x: Tensor, down: Tensor, logits: Tensor, top_k: int) -> Tensor:
     """The hidden vectors `... (experts rank)` of the experts that each token keeps, 0 for the others."""
     experts = logits.shape[-1]
-    tokens, kept = x.reshape(-1, x.shape[-1]), logits.reshape(-1, experts).topk(top_k).indices
+    tokens, kept = x.reshape(-1, x.shape[-1]), kept_experts(logits.reshape(-1, experts), top_k)
     hidden = x.new_zeros(len(tokens), experts, len(down) // experts)
     for expert, weight in enumerate(down.unflatten(0, (experts, -1))):
         for rows in (kept == expert).any(-1).nonzero().flatten().split(GATHERED):
@@ -113,10 +113,17 @@ def _float32_logits(x: Tensor, router: Tensor) -> Tensor:
     return torch.cat([linear(strip.float(), router) for strip in strips]).view(*x.shape[:-1], len(router))
 
 
-def routing_weights(logits: Tensor, top_k: int) -> Tensor:
-    """Softmax over the `top_k` largest logits `... experts`, 0 for the others."""
-    kept, index = logits.topk(top_k, dim=-1)
-    return torch.zeros_like(logits).scatter(-1, index, kept.softmax(dim=-1))
+def kept_experts(logits: Tensor, top_k: int) -> Tensor:
+    """The numbers `... top_k` of the experts with the largest logits `... experts`."""
+    return logits.argmax(-1, keepdim=True) if top_k == 1 else logits.topk(top_k, dim=-1).indices
+
+
+def routing_weights(logits: Tensor, top_k: int, scale: float = 1.0) -> Tensor:
+    """`scale` times the softmax over the `top_k` largest logits `... experts`, 0 for the others."""
+    index = kept_experts(logits, top_k)
+    # The softmax over one is 1. A fast GPU takes longer to start each of these small functions than to compute it.
+    shares = scale if top_k == 1 else logits.gather(-1, index).softmax(-1) * scale
+    return torch.zeros_like(logits).scatter(-1, index, shares)
 
 
 def add_product(base: Tensor, hidden: Tensor, weight: Tensor) -> Tensor:
@@ -155,9 +162,8 @@ class RoutedLoRA(nn.Module):
         """
         # Who observes wants the hidden vectors of all experts, not of the kept ones alone.
         hidden, logits = self.down(x, self.experts, top_k if observe is None else None)
-        weights = routing_weights(logits, top_k)
         if observe is not None:
-            observe(hidden, weights)
-        weights = weights * (self.scale * strength)
+            observe(hidden, routing_weights(logits, top_k))
+        weights = routing_weights(logits, top_k, self.scale * strength)
         hidden = hidden.unflatten(-1, (self.experts, self.rank)) * weights.unsqueeze(-1)
         return self.up(hidden.flatten(-2).to(base.dtype), base)

@@ -34,6 +34,16 @@ def _load_host() -> None:
     import comfy.cli_args
 
     sys.argv = kept
+    if not device:
+        _merge_loras_in_float32()
+
+
+def _merge_loras_in_float32() -> None:
+    """On GPUs the host merges ordinary LoRAs in float16, which alone puts a float32 model off by 2e-4."""
+    import comfy.model_management
+    import torch
+
+    comfy.model_management.lora_compute_dtype = lambda _: torch.float32
 
 
 load_pack()

@@ -21,7 +21,7 @@ def figures(setting: Setting) -> Iterator[dict[str, Any]]:
     import torch
 
     vae = autoencoder(setting)
-    bases = {"float32": None, "bfloat16": torch.bfloat16, "fp8_e4m3fn": torch.float8_e4m3fn}
+    bases = {"fp8_e4m3fn": torch.float8_e4m3fn, "bfloat16": torch.bfloat16, "float32": None}
     del bases["float32" if setting.on_cuda else "bfloat16"]
     for base, dtype in bases.items():
         model = flux_fill(setting, {"dtype": dtype} if dtype else None)
