@@ -272,14 +272,22 @@ def test_fp8_weights_train_too(host, models, train):
     assert all(torch.equal(before[key].float(), value.float()) for key, value in model.model.state_dict().items())
 
 
-def test_the_estimate_of_memory_is_near_what_a_step_keeps(models):
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_estimate_of_memory_is_near_what_a_step_keeps(host, monkeypatch, dtype):
+    from icedit.host.training import fill_model
     from icedit.host.training.fill_model import FillVelocity, new_adapter
     from icedit.training.memory import BatchShape
     from icedit.training.settings import TrainingSettings
 
-    adapter = new_adapter(models["model"], TrainingSettings(rank=4))
-    owned = {p.untyped_storage().data_ptr() for p in (*adapter.parameters(), *models["model"].model.parameters())}
-    shape = BatchShape(tokens=2 * (128 + 8), hidden=128, blocks=2, itemsize=4, rank=4, experts=4)
+    # Some CPUs would compute parts of a float32 model in bfloat16.
+    monkeypatch.setattr(fill_model, "_gains_by_bfloat16", lambda _: False)
+    model = host.load_model()
+    with torch.inference_mode():
+        model.model.diffusion_model.to(dtype)
+        model.model.diffusion_model.dtype = dtype
+    adapter = new_adapter(model, TrainingSettings(rank=4))
+    owned = {p.untyped_storage().data_ptr() for p in (*adapter.parameters(), *model.model.parameters())}
+    shape = BatchShape(tokens=2 * (128 + 8), hidden=128, blocks=2, itemsize=dtype.itemsize, rank=4, experts=4)
     measured = {}
     for checkpointing in (False, True):
         kept = {}
@@ -290,12 +298,12 @@ def test_the_estimate_of_memory_is_near_what_a_step_keeps(models):
                 kept[storage.data_ptr()] = storage
             return tensor
 
-        velocity = FillVelocity(models["model"], adapter, checkpointing)
+        velocity = FillVelocity(model, adapter, checkpointing)
         with velocity.training(), torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
             found = velocity(*(torch.rand(2, *size) for size in ((16, 16, 32), (), (80, 16, 32), (8, 32), (32,))), 50.0)
         assert found.requires_grad
         measured[checkpointing] = sum(storage.nbytes() for storage in kept.values())
-    assert measured[False] == pytest.approx(shape.activations(False), rel=0.25)
+    assert measured[False] == pytest.approx(shape.activations(False), rel=0.4)
     # Of the blocks, only inputs are kept until one of them is computed again.
     assert measured[True] < shape.activations(True) < measured[False]
 

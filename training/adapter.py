@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -39,6 +40,25 @@ class TrainedLoRA(nn.Module):
             yield f"{PREFIX}{name}.lora_B.weight", up.detach()
 
 
+class PreciseLinear(torch.autograd.Function):
+    """x `... in` times a weight `out in`, in the weight's dtype.
+
+    What is kept for the backward pass is x as it is, which other products keep, too: float32 copies for all routers
+    would be a third of what a training keeps.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        return linear(x.to(weight.dtype), weight)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor]:
+        (gradient,), (x, weight) = gradients, ctx.saved_tensors
+        of_weight = gradient.flatten(0, -2).T @ x.flatten(0, -2).to(weight.dtype)
+        return (gradient @ weight).to(x.dtype), of_weight
+
+
 class TrainedExperts(nn.Module):
     """Experts on a Linear, of which each token uses the `top_k` with the highest router probability (paper 3.2).
 
@@ -68,7 +88,7 @@ class TrainedExperts(nn.Module):
     def _weights(self, x: Tensor) -> Tensor:
         # Routed in float32 as at inference: rounding flips experts.
         with torch.autocast(x.device.type, enabled=False):
-            logits = linear(x.to(self.router.dtype), self.router)
+            logits = cast(Tensor, PreciseLinear.apply(x, self.router))
         probability = logits.softmax(-1)
         kept, index = logits.topk(self.top_k, -1)
         used = torch.zeros_like(probability).scatter(-1, index, 1.0)

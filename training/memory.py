@@ -12,8 +12,6 @@ _STATES = {"AdamW": 2, "Prodigy": 4}
 KEPT_PER_BLOCK = 20
 """Activations that a block of FLUX keeps for its gradients, in values per token and channel: inputs of norms,
 modulation, query, key, value, feed-forward, and the input of its routed Linear."""
-ROUTED_INPUT = 5
-"""Channels of a routed Linear's input, beside the model's width: the router reads a float32 copy of it."""
 
 
 @dataclass(frozen=True)
@@ -39,8 +37,7 @@ class BatchShape:
     def block(self) -> int:
         """Bytes that a block keeps for its gradients."""
         channels = KEPT_PER_BLOCK * self.hidden + self.rank * (4 + 2 * self.experts)
-        copied = FLOAT32 * ROUTED_INPUT * self.hidden if self.experts and self.itemsize < FLOAT32 else 0
-        return self.tokens * (channels * self.itemsize + copied)
+        return self.tokens * channels * self.itemsize
 
     def activations(self, checkpointing: bool) -> int:
         """Bytes that are kept from the forward to the backward pass."""
