@@ -165,7 +165,7 @@ def _how_to_learn() -> list[io.Input]:
             "checkpointing",
             default=True,
             optional=True,
-            tooltip="Computes each block again in the backward pass: far less memory, a third more time.",
+            tooltip="Computes each block again in the backward pass: far less memory, more time.",
         ),
         io.Combo.Input(
             "start_from",
