@@ -19,172 +19,23 @@ float32, as on the CPU; a step's seconds are then those of the clock.
 
 import argparse
 import json
-import random
 import re
 import shutil
 import sys
 import tempfile
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from in_process import PACK, load_host_and_pack
-from mini_editbench import MODELS, Stack, held_out, one_seed, summary
+from mini_editbench import MODELS, Stack, held_out
+from teach_edits import NEW_TASKS, drawn, old_edit
+from teach_school import PeakMemory, School
 
 OLD_SEED, NEW_SEED, TEST_SEED = 11, 12, 30_000
-LARGEST_TO_ENLARGE = 19.0
 EQUAL_RANK = 78
 """An ordinary LoRA of this rank on the layers of ICEdit's has as many parameters as the mini MoE-LoRA of rank 32."""
-
-
-def move(draw: random.Random) -> Any:
-    """An edit of a kind that no shipped adapter has seen: a shape goes to a free quarter of the picture."""
-    from icedit.mini.edits import SceneEdit
-    from icedit.mini.scene import centre, random_scene
-
-    scene = random_scene(draw)
-    old, place = draw.choice(scene.shapes), draw.choice(scene.free_places())
-    x, y = centre(place)
-    after = scene.exchanging(old, replace(old, place=place, x=x, y=y))
-    name = f"{old.colour} {old.kind}"
-    return SceneEdit("move", scene, after, f"move the {name} to the {place}", f"the {name} is at the {place}")
-
-
-def enlarge(draw: random.Random) -> Any:
-    """A shape that has room for it becomes larger where it is."""
-    from icedit.mini.edits import SceneEdit
-    from icedit.mini.scene import random_scene
-
-    scene = random_scene(draw)
-    while not (small := [shape for shape in scene.shapes if shape.radius < LARGEST_TO_ENLARGE]):
-        scene = random_scene(draw)
-    old = draw.choice(small)
-    after, name = scene.exchanging(old, replace(old, radius=1.4 * old.radius)), f"{old.colour} {old.kind}"
-    return SceneEdit("enlarge", scene, after, f"enlarge the {name}", f"the {name} is larger")
-
-
-def mirror(draw: random.Random) -> Any:
-    """Left and right are exchanged. No checks: none in this world begin with the other colour."""
-    from icedit.mini.edits import SceneEdit
-    from icedit.mini.scene import PANEL, PLACES, random_scene
-
-    scene = random_scene(draw)
-    while scene.texture == "checked":
-        scene = random_scene(draw)
-    shapes = tuple(
-        replace(shape, x=PANEL - shape.x, place=PLACES[PLACES.index(shape.place) ^ 1]) for shape in scene.shapes
-    )
-    return SceneEdit("mirror", scene, replace(scene, shapes=shapes), "mirror the picture", "the picture is mirrored")
-
-
-NEW_TASKS = {"move": move, "enlarge": enlarge, "mirror": mirror}
-
-
-def drawn(count: int, seed: int, make: Callable[[random.Random], Any]) -> list[Any]:
-    draw = random.Random(seed)
-    return [make(draw) for _ in range(count)]
-
-
-def old_edit(draw: random.Random) -> Any:
-    from icedit.mini.edits import random_edit
-
-    return random_edit(draw)
-
-
-@dataclass(frozen=True)
-class Taught:
-    """A trained file's name, how long a step took, and what *Train MoE-LoRA* said."""
-
-    lora: str
-    step_seconds: float
-    report: str
-
-    @property
-    def experts(self) -> str | None:
-        """How far experts specialise by task."""
-        return next((line for line in self.report.splitlines() if line.startswith("Experts: ")), None)
-
-
-@dataclass(frozen=True)
-class School:
-    """The host with the mini models, and folders for what is learned from."""
-
-    stack: Stack
-    base: Any
-    folder: Path
-    options: argparse.Namespace
-
-    def pairs(self, name: str, groups: Sequence[tuple[Sequence[Any], float]]) -> Any:
-        """Groups of edits, each with its share of what is drawn, as *Load Edit Pairs* reads them."""
-        from icedit.mini.render import render
-        from PIL import Image
-
-        folder, rows = self.folder / "input" / name, []
-        folder.mkdir(parents=True)
-        for group, (edits, share) in enumerate(groups):
-            for number, edit in enumerate(edits):
-                row = {"id": f"{group}_{number}", "instruction": edit.instruction, "task": edit.task}
-                for role, scene in (("source", edit.before), ("edited", edit.after)):
-                    pixels = (render(scene).movedim(0, -1) * 255).round().byte().numpy()
-                    row[role] = f"{row['id']}_{role}.png"
-                    Image.fromarray(pixels).save(folder / row[role])
-                rows.append(json.dumps(row | {"weight": share / len(edits)}))
-        (folder / "pairs.jsonl").write_text("\n".join(rows))
-        sources = f"{name}/pairs.jsonl"
-        settings = {"panel_size": 128, "held_out": 0, "crops": self.options.crops}
-        return self.stack.host.call("LoadEditPairs", sources=sources, **settings)[0]
-
-    def taught(self, name: str, pairs: Any, steps: int, **settings: Any) -> "Taught":
-        asked = {
-            "steps": steps, "learning_rate": self.options.rate, "optimizer": "AdamW", "schedule": "cosine", "rank": 32,
-            "experts": 4, "top_k": 1, "adapter": "MoE", "batch_size": self.options.batch, "accumulate": 1, "seed": 0,
-            "checkpointing": False, "sample_every": 0, "save_every": 10_000, "caption_dropout": 0.0,
-            "times": "uniform", "average": 0.995, "changed_weight": self.options.changed_weight,
-        } | settings  # fmt: skip
-        # CPU seconds are the same on a busy machine, but a GPU works besides them.
-        clock = time.perf_counter if self.options.cuda else time.process_time
-        begun = clock()
-        lora, _, report = self.stack.host.call(
-            "TrainMoELoRA", model=self.base, clip=self.stack.clip, vae=self.stack.vae, pairs=pairs, name=name, **asked
-        )
-        return Taught(lora, round((clock() - begun) / steps, 3), report)
-
-    def adapted(self, lora: str) -> Any:
-        return self.stack.host.call("MoELoRALoader", model=self.base, lora_name=lora, strength=1.0)[0]
-
-    def success(self, model: Any, edits: Sequence[Any]) -> dict[str, Any]:
-        verdicts = list(one_seed(self.stack, model, edits, "ICEdit"))
-        told = summary(edits, verdicts)
-        return {key: told[key] for key in ("success", "interval", "edited", "kept")}
-
-
-class PeakMemory:
-    """How far the process grew within; `more_mb` afterwards."""
-
-    more_mb: int
-
-    def __enter__(self) -> "PeakMemory":
-        import psutil
-
-        process, self._done = psutil.Process(), threading.Event()
-        start = process.memory_info().rss
-
-        def watch() -> None:
-            most = start
-            while not self._done.wait(0.02):
-                most = max(most, process.memory_info().rss)
-            self.more_mb = (most - start) // 2**20
-
-        self._watcher = threading.Thread(target=watch)
-        self._watcher.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._done.set()
-        self._watcher.join()
 
 
 def tests(options: argparse.Namespace) -> tuple[list[Any], list[Any]]:
