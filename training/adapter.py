@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
@@ -59,6 +60,13 @@ class PreciseLinear(torch.autograd.Function):
         return (gradient @ weight).to(x.dtype), of_weight
 
 
+@dataclass
+class Repetition:
+    """Whether a call is repeated in a backward pass. Layers share one: a module's own attributes take long to set."""
+
+    is_on: bool = False
+
+
 class TrainedExperts(nn.Module):
     """Experts on a Linear, of which each token uses the `top_k` with the highest router probability (paper 3.2).
 
@@ -76,7 +84,7 @@ class TrainedExperts(nn.Module):
         self.up = nn.Parameter(torch.zeros(experts, target.outputs, rank))
         self.router = nn.Parameter(_start(experts, target.inputs, generator=generator))
         self.balance, self.share = torch.zeros(()), torch.zeros(experts)
-        self.is_repeated = False
+        self.repetition = Repetition()
 
     def forward(self, x: Tensor, base: Tensor) -> Tensor:
         """base `... out` of tokens x `... in`, with the kept experts added."""
@@ -94,7 +102,7 @@ class TrainedExperts(nn.Module):
         used = torch.zeros_like(probability).scatter(-1, index, 1.0)
         share = used.flatten(0, -2).mean(0) / self.top_k
         balance = len(share) * (share * probability.flatten(0, -2).mean(0)).sum()
-        if not self.is_repeated:
+        if not self.repetition.is_on:
             self.balance, self.share = balance, share.detach()
         if not self.learned:
             return torch.zeros_like(probability).scatter(-1, index, kept.softmax(-1))
@@ -127,6 +135,9 @@ class TrainedAdapter(nn.Module):
             else TrainedLoRA(target, settings.rank, generator)
             for target in targets
         )
+        self._repetition = Repetition()
+        for layer in self.experts:
+            layer.repetition = self._repetition
 
     @property
     def experts(self) -> list[TrainedExperts]:
@@ -136,13 +147,11 @@ class TrainedAdapter(nn.Module):
     def repeated(self) -> Iterator[None]:
         """For calls that are repeated in a backward pass: they leave nothing behind. A balance term would keep their
         graph, and with it every inner value that was not to be kept."""
-        for layer in self.experts:
-            layer.is_repeated = True
+        self._repetition.is_on = True
         try:
             yield
         finally:
-            for layer in self.experts:
-                layer.is_repeated = False
+            self._repetition.is_on = False
 
     def balance(self) -> Tensor:
         """Of the last call: 1 when all experts of every layer were used equally, more otherwise."""
