@@ -29,7 +29,7 @@ def all_experts(layer: Any, x: Any, base: Any, strength: float = 1.0, top_k: int
     from icedit.moe_lora.layer import routing_weights
 
     hidden, logits = layer.down(x, layer.experts)
-    weights = routing_weights(logits, top_k) * (layer.scale * strength)
+    weights = routing_weights(logits, top_k, layer.scale * strength)
     hidden = hidden.unflatten(-1, (layer.experts, layer.rank)) * weights.unsqueeze(-1)
     return layer.up(hidden.flatten(-2).to(base.dtype), base)
 
@@ -42,7 +42,7 @@ def grouped(layer: Any, x: Any, base: Any, strength: float = 1.0, top_k: int = 1
 
     down, router, up = _weights(layer, x)
     tokens = x.reshape(-1, x.shape[-1])
-    weights = routing_weights(linear(tokens.float(), router), top_k) * (layer.scale * strength)
+    weights = routing_weights(linear(tokens.float(), router), top_k, layer.scale * strength)
     kept = weights.topk(top_k).indices.flatten()
     order = kept.argsort()
     rows, numbers = order // top_k, torch.arange(layer.experts, device=x.device)

@@ -55,7 +55,8 @@ class School:
         settings = {"panel_size": 128, "held_out": 0, "crops": self.options.crops}
         return self.stack.host.call("LoadEditPairs", sources=sources, **settings)[0]
 
-    def taught(self, name: str, pairs: Any, steps: int, **settings: Any) -> "Taught":
+    def taught(self, name: str, pairs: Any, steps: int, **settings: Any) -> Taught:
+        """One training; `settings` are those of *Train MoE-LoRA* that differ from a benchmark's usual ones."""
         asked = {
             "steps": steps, "learning_rate": self.options.rate, "optimizer": "AdamW", "schedule": "cosine", "rank": 32,
             "experts": 4, "top_k": 1, "adapter": "MoE", "batch_size": self.options.batch, "accumulate": 1, "seed": 0,

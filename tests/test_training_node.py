@@ -185,9 +185,8 @@ def test_weights_that_the_host_moves_can_be_used_while_training_and_afterwards(m
     monkeypatch.setattr(management, "load_models_gpu", move)
     assert is_learned(load_file(lora(train(steps=2, sample_every=1)[0])))
     with torch.inference_mode():
-        assert all(
-            parameter.t() is not None for parameter in models["model"].model.parameters() if parameter.dim() == 2
-        )
+        for parameter in models["model"].model.parameters():
+            parameter.detach()  # raises where parameter and data were made in different modes
 
 
 def test_another_setting_starts_a_training_of_its_own(train):
@@ -272,8 +271,9 @@ def test_fp8_weights_train_too(host, models, train):
     assert all(torch.equal(before[key].float(), value.float()) for key, value in model.model.state_dict().items())
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_the_estimate_of_memory_is_near_what_a_step_keeps(host, monkeypatch, dtype):
+@pytest.mark.parametrize(("dtype", "nearness"), [(torch.float32, 0.25), (torch.bfloat16, 0.4)])
+def test_the_estimate_of_memory_is_near_what_a_step_keeps(host, monkeypatch, dtype, nearness):
+    """In bfloat16 what stays in float32, the router's results, weighs more beside so small a model."""
     from icedit.host.training import fill_model
     from icedit.host.training.fill_model import FillVelocity, new_adapter
     from icedit.training.memory import BatchShape
@@ -303,7 +303,7 @@ def test_the_estimate_of_memory_is_near_what_a_step_keeps(host, monkeypatch, dty
             found = velocity(*(torch.rand(2, *size) for size in ((16, 16, 32), (), (80, 16, 32), (8, 32), (32,))), 50.0)
         assert found.requires_grad
         measured[checkpointing] = sum(storage.nbytes() for storage in kept.values())
-    assert measured[False] == pytest.approx(shape.activations(False), rel=0.4)
+    assert measured[False] == pytest.approx(shape.activations(False), rel=nearness)
     # Of the blocks, only inputs are kept until one of them is computed again.
     assert measured[True] < shape.activations(True) < measured[False]
 

@@ -1,6 +1,7 @@
 """What bounds an evaluation: how many kernels it starts, how long the device works on them, how long it takes."""
 
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from ..models import autoencoder, edit, flux_fill, with_lora, with_moe_lora
@@ -55,18 +56,22 @@ def _profiled(model: Any, found: dict[str, Any]) -> Any:
         with profile(activities=[ProfilerActivity.CUDA]) as profiled:
             result = executor(*args, **kwargs)
             torch.cuda.synchronize()
-        kernels = [event for event in profiled.events() or () if event.device_type.name == "CUDA"]
-        found["kernels"] = len(kernels)
-        found["device_ms"] = round(sum(event.time_range.elapsed_us() for event in kernels) / 1e3, 1)
-        totals: dict[str, list[float]] = {}
-        for event in kernels:
-            total = totals.setdefault(event.name[:60], [0, 0.0])
-            total[0] += 1
-            total[1] += event.time_range.elapsed_us() / 1e3
-        most = sorted(totals.items(), key=lambda item: -item[1][1])[:12]
-        found["most"] = {name: [int(count), round(ms, 2)] for name, (count, ms) in most}
+        found.update(_told([event for event in profiled.events() or () if event.device_type.name == "CUDA"]))
         return result
 
     profiled = model.clone()
     profiled.add_wrapper_with_key(WrappersMP.APPLY_MODEL, "kernels", evaluate)
     return profiled
+
+
+def _told(kernels: Sequence[Any]) -> dict[str, Any]:
+    """How many, how long together, and for those that take longest both by name."""
+    totals: dict[str, list[float]] = defaultdict(list)
+    for kernel in kernels:
+        totals[kernel.name[:60]].append(kernel.time_range.elapsed_us() / 1e3)
+    most = sorted(totals.items(), key=lambda item: -sum(item[1]))[:12]
+    return {
+        "kernels": len(kernels),
+        "device_ms": round(sum(map(sum, totals.values())), 1),
+        "most": {name: [len(each), round(sum(each), 2)] for name, each in most},
+    }
